@@ -196,6 +196,10 @@ impl RowStep for WithTables<dyn RowStep> {
         self.step.apply(&Record { key: Some(&key), ..*record }, row, context)
     }
 
+    fn timer(&self, timer: &Timer, row: Option<&[Value]>, context: &mut Context<'_>) -> Result<Applied, Reject> {
+        self.step.timer(timer, row, context)
+    }
+
     fn keep(&self, record: &Record<'_>, context: &mut Context<'_>) -> Result<(), Reject> {
         let key = self.key(record, context);
         let record = &Record { key: Some(&key), ..*record };

@@ -41,6 +41,15 @@ pub trait RowStep: Send + Sync {
         let _ = (record, context);
         Err(Reject::dead_letter("no-table", "the step is joined with no table"))
     }
+
+    /// Runs over a timer of a key that is due and the row of this key, as over a record.
+    ///
+    /// # Errors
+    /// [`Reject`] for anything that is the timer's or the algorithm's fault.
+    fn timer(&self, timer: &Timer, row: Option<&[Value]>, context: &mut Context<'_>) -> Result<Applied, Reject> {
+        let _ = (timer, row, context);
+        Err(Reject::skip("no-timer"))
+    }
 }
 
 /// The code that the engine runs for each record of a sub-topology without rows. It commits through the log.
@@ -137,17 +146,40 @@ impl<A: Algorithm, S: ReadEvent<A::Event>> RowStep for Update<A, S> {
     }
 
     fn apply(&self, record: &Record<'_>, row: Option<&[Value]>, context: &mut Context<'_>) -> Result<Applied, Reject> {
-        if row.is_none() && !self.table.inserts {
-            return Err(Reject::dead_letter("missing-row", format!("no row with the id {}", context.key().quoted())));
-        }
+        self.check(row, context)?;
         let event = self.events.read(record, context)?;
+        self.change(row, context, |state, context| self.chain.algorithm.apply(event, state, context))
+    }
+
+    fn timer(&self, timer: &Timer, row: Option<&[Value]>, context: &mut Context<'_>) -> Result<Applied, Reject> {
+        self.check(row, context)?;
+        self.change(row, context, |state, context| self.chain.algorithm.timer(&timer.name, state, context))
+    }
+}
+
+impl<A: Algorithm, S> Update<A, S> {
+    /// Refuses a row that is missing and not made.
+    fn check(&self, row: Option<&[Value]>, context: &Context<'_>) -> Result<(), Reject> {
+        if row.is_some() || self.table.inserts {
+            return Ok(());
+        }
+        Err(Reject::dead_letter("missing-row", format!("no row with the id {}", context.key().quoted())))
+    }
+
+    /// Runs the algorithm over a row, or over the one that is made where it is missing.
+    fn change(
+        &self,
+        row: Option<&[Value]>,
+        context: &mut Context<'_>,
+        run: impl FnOnce(&mut A::Row, &mut Context<'_>) -> Result<A::Notices, Reject>,
+    ) -> Result<Applied, Reject> {
         let mut state: A::Row = match row {
             Some(row) => from_values(row).map_err(|error| unfit(&error))?,
             None => self.new_row(context)?,
         };
         // The row as the struct writes it, so that a column spelt otherwise by the database does not count as changed.
         let before = self.values(&state)?;
-        let notices = self.chain.algorithm.apply(event, &mut state, context)?;
+        let notices = run(&mut state, context)?;
         let row = match (row.zip(before), self.values(&state)?) {
             (Some((row, before)), Some(mut after)) if before != after => {
                 keep_unchanged(row, &before, &mut after);
@@ -163,9 +195,7 @@ impl<A: Algorithm, S: ReadEvent<A::Event>> RowStep for Update<A, S> {
         }
         Ok(applied)
     }
-}
 
-impl<A: Algorithm, S> Update<A, S> {
     /// The values of the columns; `None` where the row is an `Option` that is `None`.
     fn values(&self, row: &A::Row) -> Result<Option<Vec<Value>>, Reject> {
         if is_none(row) {

@@ -41,13 +41,16 @@ pub struct StoreSpec {
     pub time_to_live: Option<Duration>,
     /// Whether it keeps the timers of its step, and nothing else.
     pub has_timers: bool,
+    /// Whether these may go by the wall clock, too.
+    pub goes_by_wall: bool,
 }
 
 impl<V> Store<V> {
     /// A store of version 1 whose values do not expire.
     #[must_use]
     pub fn new(name: &str) -> Self {
-        let spec = StoreSpec { name: name.into(), version: 1, time_to_live: None, has_timers: false };
+        let spec =
+            StoreSpec { name: name.into(), version: 1, time_to_live: None, has_timers: false, goes_by_wall: false };
         Self { spec, upgrade: None, value: PhantomData }
     }
 
@@ -75,9 +78,9 @@ impl<V> Store<V> {
         self
     }
 
-    /// The same as a store of timers.
-    pub(crate) const fn of_timers(mut self) -> Self {
-        self.spec.has_timers = true;
+    /// The same as a store of timers, which may go by the wall clock or not.
+    pub(crate) const fn of_timers(mut self, goes_by_wall: bool) -> Self {
+        (self.spec.has_timers, self.spec.goes_by_wall) = (true, goes_by_wall);
         self
     }
 
@@ -181,11 +184,11 @@ pub trait StateAccess {
     /// A store was asked for that this step was not given: the partition is to halt.
     fn unknown(&mut self, name: &str) -> Unavailable;
 
-    /// The number of the store that keeps the step's timers.
+    /// The number of the store that keeps the step's timers; asked for one by the wall clock or not.
     ///
     /// # Errors
-    /// The step was given none: the partition is to halt.
-    fn timers(&mut self) -> Result<usize, Unavailable>;
+    /// The step was given none, or none by the wall clock: the partition is to halt.
+    fn timers(&mut self, is_by_wall: bool) -> Result<usize, Unavailable>;
 
     /// The task's clock, in milliseconds since 1970, UTC: the highest timestamp of the records that its streams have decided.
     fn clock(&self) -> i64;

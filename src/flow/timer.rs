@@ -14,6 +14,13 @@ use serde::{Deserialize, Serialize};
 /// Most bytes of a timer's name.
 pub const NAME_BYTES: usize = 128;
 
+/// Most timers that fire behind one record; none fires behind as many of their messages either. The others wait for the
+/// next one: a transaction has room for what one record leads to.
+pub(crate) const TURN: usize = 1_000;
+
+/// Bytes behind which none fires, of what the timers of one turn lead to: keys and values of messages, and the writes in stores.
+pub(crate) const TURN_BYTES: usize = 32 << 20;
+
 /// Begins the entries by event time, and by wall clock.
 const BY_TIME: [u8; 2] = [b'@', b'A'];
 /// Begins the entries by key.
@@ -51,6 +58,14 @@ pub(crate) enum When {
     Wall { wall: i64 },
 }
 
+/// The name of a tick's timer, which has no key.
+const TICK: &str = "\0every";
+
+/// Whether a timer of this name is a tick.
+pub(crate) fn is_tick(name: &str) -> bool {
+    name == TICK
+}
+
 /// The last turn in which timers fired by the wall clock.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 pub(crate) struct LastTurn {
@@ -76,7 +91,7 @@ pub(crate) const fn number_in_turn(messages: i64) -> i32 {
 /// # Errors
 /// The store cannot be read.
 pub(crate) fn last_turn(state: &mut dyn StateAccess) -> Result<LastTurn, Reject> {
-    let (number, store) = (state.timers()?, Store::new(""));
+    let (number, store) = (state.timers(true)?, Store::new(""));
     Ok(Opened { store: &store, number, state }.get(LAST_TURN)?.unwrap_or_default())
 }
 
@@ -85,7 +100,7 @@ pub(crate) fn last_turn(state: &mut dyn StateAccess) -> Result<LastTurn, Reject>
 /// # Errors
 /// The store cannot be read.
 pub(crate) fn keep_turn(state: &mut dyn StateAccess, turn: &LastTurn) -> Result<(), Reject> {
-    let (number, store) = (state.timers()?, Store::new(""));
+    let (number, store) = (state.timers(true)?, Store::new(""));
     Opened { store: &store, number, state }.put(LAST_TURN, turn)
 }
 
@@ -103,6 +118,16 @@ pub struct Timer {
 }
 
 impl Timer {
+    /// The key of the record that set it; none of a tick.
+    pub(crate) fn key(&self) -> Option<&[u8]> {
+        (!is_tick(&self.name)).then_some(&self.key[..])
+    }
+
+    /// Its name, as it is told.
+    pub(crate) fn told(&self) -> &str {
+        self.name.trim_start_matches('\0')
+    }
+
     /// Its entry by time.
     pub(crate) fn by_time(&self) -> Vec<u8> {
         let mut entry = first_at(self.clock, self.at);
@@ -173,8 +198,8 @@ fn put_key(entry: &mut Vec<u8>, key: &[u8]) {
 }
 
 /// A store of timers: each entry says the time.
-pub(crate) fn store_of(name: &str) -> Store<When> {
-    Store::new(name).of_timers()
+pub(crate) fn store_of(name: &str, goes_by_wall: bool) -> Store<When> {
+    Store::new(name).of_timers(goes_by_wall)
 }
 
 impl Context<'_> {
@@ -184,7 +209,8 @@ impl Context<'_> {
     ///
     /// # Errors
     /// A dead letter, where the record has no key (`null-key`) or the name has more than 128 bytes (`bad-timer`). If the step
-    /// was given no timers by `with_timers`, the partition halts in front of the record, with this reason.
+    /// was given no timers by `with_timers`, or none by the wall clock by `with_wall_timers`, the partition halts in front of the
+    /// record, with this reason.
     pub fn set_timer(&mut self, name: &str, at: At) -> Result<(), Reject> {
         let when = match at {
             At::Event(at) => When::Event(at),
@@ -201,17 +227,35 @@ impl Context<'_> {
         self.move_timer(name, None)
     }
 
+    /// Sets the tick of the next whole period behind the task's clock, where there is none.
+    pub(crate) fn set_tick(&mut self, period_ms: i64) -> Result<(), Reject> {
+        let Some(state) = self.state.as_deref_mut() else { return Ok(()) };
+        let (number, store) = (state.timers(false)?, store_of("", false));
+        let clock = state.clock().max(self.timestamp.0);
+        let mut opened = Opened { store: &store, number, state };
+        let at = clock.div_euclid(period_ms).saturating_add(1).saturating_mul(period_ms);
+        let timer = Timer { clock: Clock::Event, at, key: Vec::new(), name: TICK.to_owned() };
+        if opened.get(timer.by_key())?.is_none() {
+            opened.put(timer.by_key(), &When::Event(at))?;
+            opened.put(timer.by_time(), &When::Event(at))?;
+            opened.state.timer_was_set(false, at);
+        }
+        Ok(())
+    }
+
     fn move_timer(&mut self, name: &str, when: Option<When>) -> Result<(), Reject> {
         let Some(state) = self.state.as_deref_mut() else { return Ok(()) };
-        let number = state.timers()?;
+        let number = state.timers(matches!(when, Some(When::Wall { .. })))?;
         let Some(key) = self.record_key else {
             return Err(Reject::dead_letter(
                 "null-key",
                 format!("the timer {name:?} belongs to no key: its record has none"),
             ));
         };
-        if name.len() > NAME_BYTES {
-            let message = format!("the name of a timer has {} bytes, and at most {NAME_BYTES}", name.len());
+        if name.len() > NAME_BYTES || name.starts_with('\0') {
+            let length = name.len();
+            let message =
+                format!("the name of a timer has {length} bytes, and at most {NAME_BYTES}, the first one not 0");
             return Err(Reject::dead_letter("bad-timer", message));
         }
         let timer = |when| {
@@ -222,7 +266,7 @@ impl Context<'_> {
             Timer { clock, at, key: key.to_vec(), name: name.to_owned() }
         };
         let by_key = timer(When::Event(0)).by_key();
-        let store = store_of("");
+        let store = store_of("", true);
         let mut opened = Opened { store: &store, number, state };
         if let Some(before) = opened.get(&by_key)? {
             opened.delete(timer(before).by_time());

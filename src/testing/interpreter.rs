@@ -16,6 +16,7 @@ use crate::flow::record::{Header, Offset, Record, Timestamp, TopicName, TopicPar
 use crate::flow::row::Value;
 use crate::flow::step::{LogStep, RowStep};
 use crate::flow::store::StoreSpec;
+use crate::flow::timer::Timer;
 use crate::flow::topology::{StepKind, SubTopology, Topology};
 use crate::settings::engine::{EngineSettings, MissingRow};
 use std::collections::{BTreeMap, BTreeSet};
@@ -138,7 +139,9 @@ impl Interpreter<'_> {
         let outcome = self.checked(place, &record).and_then(|outcome| match (outcome, &place.sub.step) {
             (Some(outcome), _) => Ok(outcome),
             (None, StepKind::Rows(step)) if place.sub.is_table(&source.topic) => self.keep(place, &**step, &record),
-            (None, StepKind::Rows(step)) => self.update(place, &**step, &record),
+            (None, StepKind::Rows(step)) => {
+                self.update(place, &**step, &record, None).map(|(told, version)| Outcome::Notices(told, version))
+            }
             (None, StepKind::Log(step)) => self.step(place, &**step, &record),
         });
         let before = self.out.len();
@@ -213,8 +216,14 @@ impl Interpreter<'_> {
         }))
     }
 
-    /// A step with rows.
-    fn update(&mut self, place: Place<'_>, step: &dyn RowStep, record: &Record<'_>) -> Result<Outcome, Reject> {
+    /// A step with rows: over a record, or over a timer.
+    pub(super) fn update(
+        &mut self,
+        place: Place<'_>,
+        step: &dyn RowStep,
+        record: &Record<'_>,
+        timer: Option<&Timer>,
+    ) -> Result<(Vec<Told>, Option<i64>), Reject> {
         let spec = step.table();
         let key = spec.table.key_type.parse(record.key)?;
         let at = (spec.table.name.clone(), key.clone());
@@ -226,9 +235,16 @@ impl Interpreter<'_> {
         }
         let seen = found.as_ref().map(|row| row.seen(&key, spec));
         let mut stores = self.stores_of(place);
-        let applied = stores.run(place.source, record, (&key, self.latest_event_time, None, self.now_ms), |context| {
-            step.apply(record, seen.as_deref(), context)
-        });
+        let applied =
+            stores.run(
+                place.source,
+                record,
+                (&key, self.latest_event_time, None, self.now_ms),
+                |context| match timer {
+                    None => step.apply(record, seen.as_deref(), context),
+                    Some(timer) => step.timer(timer, seen.as_deref(), context),
+                },
+            );
         let applied = if has_stalled() { Err(Reject::dead_letter("too-slow", "")) } else { applied }?;
         self.fits(record, &applied.emissions)?; // the database sees no row whose notices are too large
         let is_changed = applied.row != RowChange::Kept;
@@ -246,7 +262,7 @@ impl Interpreter<'_> {
             None => drop(self.rows.remove(&at)),
         }
         self.stores.insert((place.number, place.source.partition.0), stores);
-        Ok(Outcome::Notices(applied.emissions.into_iter().map(Ok).collect(), version))
+        Ok((applied.emissions.into_iter().map(Ok).collect(), version))
     }
 
     /// A record of a table in front of a step with rows.

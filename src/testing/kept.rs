@@ -116,7 +116,8 @@ impl StateAccess for Access<'_> {
         self.stores.stream_time.unwrap_or(i64::MIN)
     }
 
-    fn timers(&mut self) -> Result<usize, Unavailable> {
-        self.stores.specs.iter().position(|spec| spec.has_timers).ok_or(Unavailable)
+    fn timers(&mut self, is_by_wall: bool) -> Result<usize, Unavailable> {
+        let has = |spec: &StoreSpec| spec.has_timers && (spec.goes_by_wall || !is_by_wall);
+        self.stores.specs.iter().position(has).ok_or(Unavailable)
     }
 }

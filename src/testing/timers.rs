@@ -1,13 +1,15 @@
 //! Timers of the naive interpreter: behind each record of a stream the first one that is due fires, and so on; and in each
 //! turn by the wall clock that the engine has kept.
 
-use super::interpreter::{Interpreter, Place, place_of};
+use super::interpreter::{Interpreter, Place, Told, place_of};
 use super::kept::Kept;
+use super::stall::has_stalled;
 use crate::flow::effect::Reject;
 use crate::flow::identity::TIMER_HEADER;
 use crate::flow::key::{Key, KeyType};
 use crate::flow::record::{Offset, Record, Timestamp, TopicPartition};
-use crate::flow::timer::{Clock, LAST_TURN, LastTurn, Timer, number_in_turn};
+use crate::flow::step::LogStep;
+use crate::flow::timer::{Clock, LAST_TURN, LastTurn, Timer, is_tick, number_in_turn};
 use crate::flow::topology::StepKind;
 
 /// Most timers, and messages of them, behind one record or in one turn.
@@ -45,11 +47,7 @@ impl Interpreter<'_> {
 
     /// Fires the timers that are due, and answers how many messages they led to.
     fn fire(&mut self, place: Place<'_>, (clock, now): (Clock, i64), offset: Offset, first: i32) -> i32 {
-        let (Some(number), StepKind::Log(step)) =
-            (place.sub.stores.iter().position(|store| store.has_timers), &place.sub.step)
-        else {
-            return 0;
-        };
+        let Some(number) = place.sub.stores.iter().position(|store| store.has_timers) else { return 0 };
         let (mut fired, mut messages, mut bytes) = (0, 0, 0);
         while fired < TURN && messages < TURN && bytes < TURN_BYTES {
             let mut stores = self.stores_of(place);
@@ -64,28 +62,22 @@ impl Interpreter<'_> {
                 Some(timer)
             });
             let Some(timer) = due else { break };
-            self.stores.insert((place.number, place.source.partition.0), stores.clone());
-            let record =
-                Record { offset, timestamp: Timestamp(timer.at), key: Some(&timer.key), value: None, headers: &[] };
-            let any = || KeyType::Text.parse(record.key).unwrap_or_else(|_| Key::from(""));
-            let seen = step.key_type().map_or_else(|| Ok(any()), |key_type| key_type.parse(record.key));
             stores.written = 0;
-            let written_at = stores.stream_time.filter(|_| clock == Clock::Wall);
-            let result = seen.and_then(|seen| {
-                let terms = (&seen, self.latest_event_time, written_at, None);
-                stores.run(place.source, &record, terms, |context| step.timer(&timer, context))
-            });
-            let result = result.and_then(|stepped| self.told(&record, stepped));
+            self.stores.insert((place.number, place.source.partition.0), stores);
+            let record = Record { offset, timestamp: Timestamp(timer.at), key: timer.key(), value: None, headers: &[] };
+            let result = match &place.sub.step {
+                StepKind::Rows(step) => self.update(place, &**step, &record, Some(&timer)),
+                StepKind::Log(step) => self.ring(place, &**step, &record, (&timer, clock)),
+            };
             let before = self.out.len();
             match result {
                 Ok(told) => {
-                    bytes += stores.written;
-                    self.stores.insert((place.number, place.source.partition.0), stores);
-                    self.announce(place, &record, first + messages, (told, None));
+                    bytes += self.stores_of(place).written;
+                    self.announce(place, &record, first + messages, told);
                 }
                 Err(Reject::Skip { .. }) => {}
                 Err(reject) => {
-                    let of = (first + messages, Some((TIMER_HEADER, timer.name)));
+                    let of = (first + messages, Some((TIMER_HEADER, timer.told().to_owned())));
                     self.dead_letter(place, &record, of, &reject);
                 }
             }
@@ -95,5 +87,27 @@ impl Interpreter<'_> {
             messages += i32::try_from(self.out.len() - before).unwrap_or(i32::MAX);
         }
         messages
+    }
+
+    /// Runs a step without rows over a timer.
+    fn ring(
+        &mut self,
+        place: Place<'_>,
+        step: &dyn LogStep,
+        record: &Record<'_>,
+        (timer, clock): (&Timer, Clock),
+    ) -> Result<(Vec<Told>, Option<i64>), Reject> {
+        let any = || KeyType::Text.parse(record.key).unwrap_or_else(|_| Key::from(""));
+        let key_type = step.key_type().filter(|_| !is_tick(&timer.name));
+        let seen = key_type.map_or_else(|| Ok(any()), |key_type| key_type.parse(record.key))?;
+        let mut stores = self.stores_of(place);
+        let written_at = stores.stream_time.filter(|_| clock == Clock::Wall);
+        let terms = (&seen, self.latest_event_time, written_at, None);
+        let stepped = stores.run(place.source, record, terms, |context| step.timer(timer, context));
+        has_stalled(); // which makes no difference here
+        let stepped = stepped?;
+        let told = self.told(record, stepped)?;
+        self.stores.insert((place.number, place.source.partition.0), stores);
+        Ok((told, None))
     }
 }

@@ -74,10 +74,15 @@ impl Applications {
         {
             self.died.lock().unwrap_or_else(PoisonError::into_inner).insert((place, offset));
         }
+        self.outlast();
+        ended.unwrap_or_else(|panic| resume_unwind(panic))
+    }
+
+    /// Ends the transaction of a step that has stalled.
+    fn outlast(&self) {
         if let Some(idle) = self.idle.get().filter(|_| has_stalled()) {
             idle.outlast();
         }
-        ended.unwrap_or_else(|panic| resume_unwind(panic))
     }
 
     fn lock(&self) -> MutexGuard<'_, Vec<Application>> {
@@ -124,6 +129,13 @@ impl RowStep for Watched<dyn RowStep> {
     fn keep(&self, record: &Record<'_>, context: &mut Context<'_>) -> Result<(), Reject> {
         self.applications.note(context, |context| self.inner.keep(record, context))
     }
+
+    /// What one leads to follows from the order of records. One that has stalled outlasts its transaction, however it ended.
+    fn timer(&self, timer: &Timer, row: Option<&[Value]>, context: &mut Context<'_>) -> Result<Applied, Reject> {
+        let ended = catch_unwind(AssertUnwindSafe(|| self.inner.timer(timer, row, context)));
+        self.applications.outlast();
+        ended.unwrap_or_else(|panic| resume_unwind(panic))
+    }
 }
 
 impl LogStep for Watched<dyn LogStep> {
@@ -142,7 +154,9 @@ impl LogStep for Watched<dyn LogStep> {
     /// What one leads to follows from the order of records and turns; only when it was run is noted.
     fn timer(&self, timer: &Timer, context: &mut Context<'_>) -> Result<Stepped, Reject> {
         self.applications.lock().push(Application::of(context, Run::Timer(timer.clock)));
-        self.inner.timer(timer, context)
+        let ended = catch_unwind(AssertUnwindSafe(|| self.inner.timer(timer, context)));
+        self.applications.outlast();
+        ended.unwrap_or_else(|panic| resume_unwind(panic))
     }
 }
 

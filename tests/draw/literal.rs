@@ -92,6 +92,8 @@ struct Task {
     clock: Option<i64>,
     /// Whether each timer goes by the wall clock, and its time; by key and name.
     timers: BTreeMap<(Vec<u8>, String), (bool, i64)>,
+    /// The time of the next tick.
+    tick: Option<i64>,
 }
 
 /// The partner that a record finds in the tables joined with its step.
@@ -573,6 +575,7 @@ impl Look<'_> {
         if !is_known || is_blurred(self, 0) {
             if is_known {
                 self.look_into_stores(task, sub, record, &event);
+                self.set_timer(task, sub, record, &event);
             }
             return Ok(());
         }

@@ -43,7 +43,7 @@ fn has_tables(scenario: &Scenario, tables: Tables) -> bool {
     updates(scenario, 0) + updates(scenario, 1) > 0 && scenario.pipeline.tables == tables
 }
 
-pub const FEATURES: [Feature; 108] = [
+pub const FEATURES: [Feature; 110] = [
     ("update", |s| updates(s, 0) + updates(s, 1) > 0),
     ("two tables", |s| updates(s, 0) > 0 && updates(s, 1) > 0),
     ("two steps on a table", |s| updates(s, 0) > 1 || updates(s, 1) > 1),
@@ -157,13 +157,15 @@ pub const FEATURES: [Feature; 108] = [
     ("tombstones skipped", |s| any(s, |sub| sub.tombstones == Nothing::Skip)),
     ("tombstones are events", |s| any(s, |sub| sub.tombstones == Nothing::Event)),
     ("timers of an aggregate", |s| any(s, |sub| sub.has_timers && sub.step == StepDraw::Aggregate)),
+    ("ticks", |s| any(s, |sub| sub.every_ms.is_some())),
+    ("timers beside rows", |s| any(s, |sub| sub.has_timers && sub.has_rows())),
     ("timers of a process", |s| any(s, |sub| sub.has_timers && sub.step == StepDraw::Process)),
     ("missing rows made", |s| any(s, |sub| sub.inserts)),
     ("rows deleted", |s| any(s, |sub| sub.deletes)),
     ("a column that its table makes", |s| any(s, |sub| s.pipeline.has_made_column(sub))),
 ];
 
-pub const OUTCOMES: [&str; 57] = [
+pub const OUTCOMES: [&str; 59] = [
     "change",
     "nothing",
     "delete",
@@ -218,6 +220,8 @@ pub const OUTCOMES: [&str; 57] = [
     "timer that skips",
     "timer that fails",
     "timer that kills",
+    "timer that stalls",
+    "timer that the database refuses",
     "event of a pair",
     "panic in a pair",
     "value of a joined table",
@@ -355,6 +359,8 @@ fn value_outcomes(scenario: &Scenario, sub: &SubDraw, value: &str) -> Vec<&'stat
         ("skip", _) => "timer that skips",
         ("refuse" | "panic", _) => "timer that fails",
         ("die", _) => "timer that kills",
+        ("stall", _) if sub.has_rows() => "timer that stalls",
+        ("exceed", _) if sub.has_rows() => "timer that the database refuses",
         _ => "timer set",
     }));
     let announces = event.notices > 0 && sub.destination.is_some() && sub.window.is_none();

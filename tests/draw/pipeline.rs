@@ -153,7 +153,8 @@ pub struct TimerDraw {
 }
 
 /// The names of drawn timers.
-pub const TIMERS: [&str; 8] = ["plain", "plain", "other", "again", "skip", "refuse", "panic", "die"];
+pub const TIMERS: [&str; 11] =
+    ["plain", "plain", "plain", "other", "again", "skip", "refuse", "panic", "die", "stall", "exceed"];
 /// The time from which a timer sets another one.
 pub const AGAIN_MS: i64 = 100;
 
@@ -374,6 +375,8 @@ struct Steps {
     seen: Option<Store<i64>>,
     last: Option<Store<u64>>,
     has_timers: bool,
+    /// Whether those that a record says may go by the wall clock; else by event time.
+    goes_by_wall: bool,
 }
 
 impl Steps {
@@ -386,6 +389,7 @@ impl Steps {
         }
         row.count += 1;
         row.hash = row.hash.wrapping_mul(31).wrapping_add(i64::try_from(length).unwrap_or(0));
+        row.small = row.small.wrapping_add(1);
         match name {
             "again" => context.set_timer("plain", At::Event(at + AGAIN_MS))?,
             "skip" => return Err(Reject::skip("told-to-skip")),
@@ -393,6 +397,11 @@ impl Steps {
             "panic" => panic!("a timer was told to panic"),
             "die" if std::env::var_os("DRAWN").is_some() => std::process::abort(),
             "die" => tidegate::testing::die(),
+            "stall" => tidegate::testing::stall(),
+            "exceed" => {
+                row.sum = 2.0 * REFUSED;
+                row.mirror = format!("{:?}", row.sum);
+            }
             _ => {}
         }
         let notice = Notice {
@@ -482,7 +491,8 @@ impl Steps {
         match event.timer.as_ref().filter(|_| self.has_timers) {
             Some(TimerDraw { name, after_ms: Some(after), is_by_wall }) => {
                 let at = context.event_time_ms() + after;
-                context.set_timer(name, if *is_by_wall { At::Wall(at) } else { At::Event(at) })?;
+                let is_by_wall = *is_by_wall && self.goes_by_wall;
+                context.set_timer(name, if is_by_wall { At::Wall(at) } else { At::Event(at) })?;
             }
             Some(TimerDraw { name, after_ms: None, .. }) => context.cancel_timer(name)?,
             None => {}
@@ -531,6 +541,8 @@ trait Changes: Send + Sync + 'static {
         joined: i64,
         context: &mut Context<'_>,
     ) -> Result<Notices, Reject>;
+
+    fn timer(&self, name: &str, row: &mut Self::Row, context: &mut Context<'_>) -> Result<Notices, Reject>;
 }
 
 /// Its algorithm: of an event alone, or behind a join with its partner, or with two.
@@ -543,6 +555,10 @@ impl<E: Carries, C: Changes> Algorithm for Rows<E, C> {
 
     fn apply(&self, event: E, row: &mut C::Row, context: &mut Context<'_>) -> Result<Notices, Reject> {
         self.0.change(event.event(), row, event.joined(), context)
+    }
+
+    fn timer(&self, name: &str, row: &mut C::Row, context: &mut Context<'_>) -> Result<Notices, Reject> {
+        self.0.timer(name, row, context)
     }
 }
 
@@ -559,6 +575,10 @@ impl Changes for Update {
         context: &mut Context<'_>,
     ) -> Result<Notices, Reject> {
         self.0.apply(event, row, joined, context)
+    }
+
+    fn timer(&self, name: &str, row: &mut Account, context: &mut Context<'_>) -> Result<Notices, Reject> {
+        self.0.timer(name, row, context)
     }
 }
 
@@ -598,6 +618,14 @@ impl Changes for NumberedUpdate {
         (row.sum, row.count, row.mirror) = (account.sum, account.count, account.mirror);
         Ok(notices)
     }
+
+    fn timer(&self, name: &str, row: &mut Numbered, context: &mut Context<'_>) -> Result<Notices, Reject> {
+        let Numbered { sum, count, mirror, .. } = row.clone();
+        let mut account = Account { count, sum, mirror, ..Account::default() };
+        let notices = self.0.timer(name, &mut account, context)?;
+        (row.count, row.sum, row.mirror) = (account.count, account.sum, account.mirror);
+        Ok(notices)
+    }
 }
 
 /// The number by which a step that is shown its row's version tells of it, and of what its tables say.
@@ -615,6 +643,14 @@ impl Changes for SlimUpdate {
         let mut account = Account { count, sum, mirror, ..Account::default() };
         let notices = self.0.apply(event, &mut account, joined, context)?;
         (row.sum, row.count, row.mirror) = (account.sum, account.count, account.mirror);
+        Ok(notices)
+    }
+
+    fn timer(&self, name: &str, row: &mut Slim, context: &mut Context<'_>) -> Result<Notices, Reject> {
+        let Slim { mirror, count, sum } = row.clone();
+        let mut account = Account { count, sum, mirror, ..Account::default() };
+        let notices = self.0.timer(name, &mut account, context)?;
+        (row.count, row.sum, row.mirror) = (account.count, account.sum, account.mirror);
         Ok(notices)
     }
 }
@@ -641,6 +677,13 @@ impl<A: Algorithm<Event: Carries, Row: Clone + Fresh>> Algorithm for MayDelete<A
             Does::Nothing => row.take(),
             _ => Some(inner),
         };
+        Ok(notices)
+    }
+
+    fn timer(&self, name: &str, row: &mut Option<A::Row>, context: &mut Context<'_>) -> Result<A::Notices, Reject> {
+        let mut inner = row.clone().unwrap_or_else(|| A::Row::fresh().unversioned());
+        let notices = self.0.timer(name, &mut inner, context)?;
+        *row = Some(inner);
         Ok(notices)
     }
 }
@@ -1128,6 +1171,17 @@ pub struct SubDraw {
     /// A step with rows deletes the row of a record that says so.
     #[serde(default)]
     pub deletes: bool,
+    /// The period of its ticks.
+    #[serde(default)]
+    pub every_ms: Option<u64>,
+}
+
+/// A step with ticks, where it has some.
+fn ticking<A: Algorithm<Row = ()>>(step: StepBuilder<'_, A>, every_ms: Option<u64>) -> StepBuilder<'_, A> {
+    match every_ms {
+        Some(every) => step.every(Duration::from_millis(every)),
+        None => step,
+    }
 }
 
 /// How the notices of a step come into its three topics.
@@ -1537,8 +1591,8 @@ impl PipelineDraw {
         };
         let seen = sub.has_store.then_some(own);
         let last = sub.has_last.then(|| Store::new(&format!("last-{number}")));
-        let has_timers = sub.has_timers;
-        let steps = || Steps { asked: asked.clone(), seen: seen.clone(), last: last.clone(), has_timers };
+        let (has_timers, goes_by_wall) = (sub.has_timers, !sub.has_rows());
+        let steps = || Steps { asked: asked.clone(), seen: seen.clone(), last: last.clone(), has_timers, goes_by_wall };
         source = source.tombstones(sub.tombstones.of()).on_unreadable(sub.unread.of());
         if sub.rekeys {
             source = source.keys_by(&format!("by-{number}"), |event: &Event| {
@@ -1673,7 +1727,9 @@ impl PipelineDraw {
                     (StepDraw::Update(table), true) => {
                         rows!($joined.left_join(teams()), table, ((Event, $partner), Option<User>))
                     }
-                    (StepDraw::Process, false) => end!($joined.process(JoinedPass::<$partner>(steps(), PhantomData))),
+                    (StepDraw::Process, false) => {
+                        end!(ticking($joined.process(JoinedPass::<$partner>(steps(), PhantomData)), sub.every_ms))
+                    }
                     (_, false) if sub.window.is_some() => windowed!($joined, (Event, $partner)),
                     (_, true) if sub.window.is_some() => {
                         windowed!($joined.left_join(teams()), ((Event, $partner), Option<User>))
@@ -1681,7 +1737,8 @@ impl PipelineDraw {
                     (_, false) => end!($joined.aggregate(store(), JoinedSums::<$partner>(steps(), PhantomData))),
                     (StepDraw::Process, true) => {
                         let step = JoinedPass::<($partner, Option<User>)>(steps(), PhantomData);
-                        end!($joined.left_join(teams()).process(JoinedTwice((step, PhantomData))))
+                        let step = $joined.left_join(teams()).process(JoinedTwice((step, PhantomData)));
+                        end!(ticking(step, sub.every_ms))
                     }
                     (_, true) => {
                         let step = JoinedSums::<($partner, Option<User>)>(steps(), PhantomData);
@@ -1694,7 +1751,7 @@ impl PipelineDraw {
             ($source:expr) => {
                 match (sub.join, sub.step) {
                     (Join::No, StepDraw::Update(table)) => rows!($source, table, Event),
-                    (Join::No, StepDraw::Process) => end!($source.process(Pass(steps()))),
+                    (Join::No, StepDraw::Process) => end!(ticking($source.process(Pass(steps())), sub.every_ms)),
                     (Join::No, _) if sub.window.is_some() => windowed!($source, Event),
                     (Join::No, _) => end!($source.aggregate(store(), Sums(steps()))),
                     (Join::Inner, _) => with_tables!($source.join(users()), User),
@@ -1740,7 +1797,8 @@ impl PipelineDraw {
             builder = builder.with_store(store);
         }
         if sub.has_timers {
-            builder = builder.with_timers(&format!("timers-{number}"));
+            let timers = format!("timers-{number}");
+            builder = if sub.has_rows() { builder.with_timers(&timers) } else { builder.with_wall_timers(&timers) };
         }
         if sub.is_typed && !sub.has_rows() && self.read_keys(sub).is_some() {
             builder = builder.keys(self.key_type());

@@ -79,7 +79,7 @@ fn restrict(pipeline: &mut PipelineDraw) -> Vec<Keys> {
         plain(sub, number);
         sub.window.iter_mut().for_each(|window| (window.by_partition, window.idle_ms) = (false, None));
         // The clock of a partition depends on the order of those in front of it.
-        (sub.has_timers, sub.pairing) = (false, None);
+        (sub.has_timers, sub.every_ms, sub.pairing) = (false, None, None);
         let writer = earlier.iter().position(|other| other.destinations().contains(&sub.lead));
         let lead = writer.and_then(|writer| all.get(writer)).cloned().unwrap_or_else(|| Keys {
             seen: [block(number, LEAD)].into(),

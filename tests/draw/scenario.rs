@@ -369,10 +369,23 @@ pub fn pipeline(random: &mut Random) -> PipelineDraw {
     let is_compound = spelling == Spelling::Field && aside.happens(50);
     let spelling = if is_compound { Spelling::Compound } else { spelling };
     // Not where a table's values expire: whether the algorithm was run over a record that sets one cannot be known then.
-    for sub in subs.iter_mut().filter(|sub| !sub.has_rows() && sub.window.is_none() && sub.table_ttl_ms.is_none()) {
+    for sub in subs.iter_mut().filter(|sub| sub.window.is_none() && sub.table_ttl_ms.is_none()) {
         sub.has_timers = aside.happens(40);
     }
     draw_pairs(&mut aside, &mut subs);
+    // Messages without a key are rejected by most steps behind.
+    for number in 0..subs.len() {
+        let topics = subs.get(number).map(SubDraw::destinations).unwrap_or_default();
+        let reads = |sub: &SubDraw| {
+            let sources = [sub.lead.clone(), sub.companion_topic(), sub.table_topic(), sub.second_table_topic()];
+            sources.iter().any(|source| topics.contains(source))
+        };
+        let is_read = subs.iter().any(reads);
+        let Some(sub) = subs.get_mut(number).filter(|sub| sub.step == StepDraw::Process && sub.has_timers) else {
+            continue;
+        };
+        sub.every_ms = (!is_read && aside.happens(50)).then(|| *aside.choose(&[10, 100, 1_000, 60_000]));
+    }
     PipelineDraw { partitions, tables, is_versioned, has_text_keys, spelling, makes_column, subs }
 }
 
@@ -449,6 +462,7 @@ fn sub(random: &mut Random, number: usize, subs: &[SubDraw], spelling: Spelling)
         has_timers: false,
         inserts: false,
         deletes: false,
+        every_ms: None,
         companion,
         lead,
     }
@@ -781,13 +795,15 @@ impl Acts<'_> {
         Some(self.pipeline.spell(id))
     }
 
-    /// A record that no step is run over has no place in the order of several topics, and still moves the clock.
+    /// A record that no step is run over has no place in the order of several topics, or of several partitions whose rows are
+    /// the same, and still moves the clock.
     fn is_timed(&self) -> bool {
         let has_companion = |sub: &SubDraw| {
             sub.companion.is_some() || sub.declared_as() == Some(Policy::Repartition) // where records are sent on
         };
         let is_timed = |sub: &SubDraw| sub.ttl_ms.is_some() || sub.table_ttl_ms.is_some() || sub.keeps_timers();
-        self.pipeline.subs.iter().any(|sub| is_timed(sub) && has_companion(sub))
+        let changes_rows = |sub: &SubDraw| sub.has_timers && sub.has_rows();
+        self.pipeline.subs.iter().any(|sub| (is_timed(sub) && has_companion(sub)) || changes_rows(sub))
     }
 
     fn user(&mut self, poison: u64) -> Option<String> {

@@ -103,7 +103,11 @@ fn plainer(scenario: &Scenario) -> Vec<Scenario> {
             scenario.pipeline.subs[number].pairing.iter_mut().for_each(|pairing| pairing.is_fragile = false)
         });
         add(&|scenario| scenario.pipeline.subs[number].pairing.iter_mut().for_each(|pairing| pairing.grace_ms = 0));
-        add(&|scenario| scenario.pipeline.subs[number].has_timers = false);
+        add(&|scenario| scenario.pipeline.subs[number].every_ms = None);
+        add(&|scenario| {
+            let sub = &mut scenario.pipeline.subs[number];
+            (sub.has_timers, sub.every_ms) = (false, None);
+        });
         add(&|scenario| scenario.pipeline.subs[number].format = Values::Json);
         add(&|scenario| scenario.pipeline.subs[number].routed = None);
         add(&|scenario| scenario.pipeline.subs[number].merges = None);

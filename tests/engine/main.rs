@@ -39,6 +39,7 @@ mod sessions;
 mod tablejoins;
 mod tables;
 mod timers;
+mod timers_rows;
 mod times;
 mod traces;
 mod trouble;

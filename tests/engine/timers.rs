@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 use tidegate::adapters::memory::SinkFault;
 use tidegate::flow::record::TopicName;
-use tidegate::flow::{Algorithm, At, Context, Reject, Store, Topology};
+use tidegate::flow::{Algorithm, At, Context, EVERY, Reject, Store, Topology};
 use tidegate::ports::history::Found;
 use tidegate::testing::{Sent, TestDriver};
 
@@ -106,7 +106,7 @@ impl Algorithm for Passing {
 
 fn topology() -> Topology {
     let mut topology = Topology::new("p");
-    topology.source("orders").aggregate("counts", Alarm).with_timers("alarms").to("fired");
+    topology.source("orders").aggregate("counts", Alarm).with_wall_timers("alarms").to("fired");
     topology
 }
 
@@ -359,6 +359,16 @@ fn a_step_that_was_given_no_timers_halts_where_one_is_set() {
 }
 
 #[test]
+fn a_step_whose_timers_go_by_event_time_halts_where_one_is_set_by_the_wall_clock() {
+    let mut topology = Topology::new("p");
+    topology.source("orders").aggregate("counts", Alarm).with_timers("alarms").to("fired");
+    let mut driver = TestDriver::new(topology);
+    wall(&mut driver, "a", "wall", 10);
+    let halts = driver.halts();
+    assert!(halts.len() == 1 && halts[0].detail.contains("add `with_wall_timers`"), "{halts:?}");
+}
+
+#[test]
 fn timers_where_they_cannot_be_are_refused_before_the_start() {
     struct Rows;
     #[derive(Serialize, Deserialize)]
@@ -379,7 +389,7 @@ fn timers_where_they_cannot_be_are_refused_before_the_start() {
         build(&mut topology);
         topology.validate().unwrap_err().join("; ")
     };
-    let rows = errors(&|topology| topology.source("orders").update("t", Rows).with_timers("alarms").done());
+    let rows = errors(&|topology| topology.source("orders").update("t", Rows).with_wall_timers("alarms").done());
     assert!(rows.contains("timers alarms: the step that updates t commits through the database"), "{rows}");
     let twice = errors(&|topology| {
         topology.source("orders").aggregate("counts", Alarm).with_timers("a").with_timers("b").done();
@@ -389,6 +399,76 @@ fn timers_where_they_cannot_be_are_refused_before_the_start() {
         topology.source("orders").aggregate("counts", Alarm).with_timers("counts").done();
     });
     assert!(same.contains("store counts: belongs to two steps"), "{same}");
+}
+
+fn ticking() -> TestDriver {
+    let mut topology = Topology::new("p");
+    topology.source("orders").process(Passing).with_timers("alarms").every(Duration::from_millis(100)).to("fired");
+    TestDriver::new(topology)
+}
+
+/// The times of the ticks, which have no key.
+fn ticks(driver: &mut TestDriver) -> Vec<i64> {
+    let keyless = driver.read_raw("fired").into_iter().filter(|found| found.key.is_none());
+    let read = |found: Found| serde_json::from_slice::<Fired>(&found.value.unwrap()).unwrap();
+    keyless.map(read).filter(|fired| fired.name == EVERY).map(|fired| fired.at).collect()
+}
+
+#[test]
+fn a_step_ticks_once_a_period_of_its_clock_and_once_for_a_pause() {
+    let mut driver = ticking();
+    pass(&mut driver, 50);
+    assert!(ticks(&mut driver).is_empty());
+    pass(&mut driver, 99);
+    pass(&mut driver, 100);
+    pass(&mut driver, 199);
+    pass(&mut driver, 20); // late
+    assert_eq!(ticks(&mut driver), [100]);
+    pass(&mut driver, 1_250);
+    pass(&mut driver, 1_299);
+    assert_eq!(ticks(&mut driver), [100, 200]);
+    pass(&mut driver, 1_300);
+    assert_eq!(ticks(&mut driver), [100, 200, 1_300]);
+    driver.crash_everywhere();
+}
+
+#[test]
+fn ticks_and_timers_fire_in_the_order_of_their_times() {
+    let mut driver = ticking();
+    set(&mut driver, "a", 1, "x", 90);
+    set(&mut driver, "a", 1, "y", 110);
+    pass(&mut driver, 150);
+    let found = driver.read_raw("fired");
+    let told = |found: &Found| serde_json::from_slice::<Fired>(found.value.as_deref().unwrap()).unwrap();
+    let told: Vec<_> = found.iter().map(|found| (told(found).at, header(found, "tg_id").unwrap())).collect();
+    let due = [90, 100, 110];
+    let mut expected: Vec<_> = (0..3).map(|seq| (due[seq], format!("p/orders/0/2/{seq}"))).collect();
+    expected.sort();
+    let mut told = told;
+    told.sort();
+    assert_eq!(told, expected);
+    driver.crash_everywhere();
+}
+
+#[test]
+fn ticks_that_cannot_be_are_refused_before_the_start() {
+    let errors = |period: u64, has_timers: bool| {
+        let mut topology = Topology::new("p");
+        let step = topology.source("orders").process(Passing).every(Duration::from_millis(period));
+        if has_timers {
+            step.with_timers("alarms").done()
+        } else {
+            step.done()
+        }
+        topology.validate().unwrap_err().join("; ")
+    };
+    let without = errors(10, false);
+    assert!(
+        without.contains("every(): the clock of its ticks is kept with timers, and the step has none"),
+        "{without}"
+    );
+    let never = errors(0, true);
+    assert!(never.contains("every(): its period is less than a millisecond"), "{never}");
 }
 
 /// The step's store of timers is nobody else's.

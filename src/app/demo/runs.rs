@@ -6,6 +6,7 @@ use crate::flow::record::{Record, TopicName};
 use crate::flow::row::Value;
 use crate::flow::step::RowStep;
 use crate::flow::table::TableSpec;
+use crate::flow::timer::Timer;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -65,6 +66,10 @@ impl RowStep for Counted {
     /// Runs nothing of the algorithm's.
     fn keep(&self, record: &Record<'_>, context: &mut Context<'_>) -> Result<(), Reject> {
         self.step.keep(record, context)
+    }
+
+    fn timer(&self, timer: &Timer, row: Option<&[Value]>, context: &mut Context<'_>) -> Result<Applied, Reject> {
+        self.step.timer(timer, row, context)
     }
 }
 

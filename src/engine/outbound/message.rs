@@ -337,14 +337,14 @@ pub fn dead_letter(
 pub(crate) fn dead_letter_about(
     pipeline: &str,
     limits: &Limits,
-    source: &TopicPartition,
+    (source, incarnation): (&TopicPartition, i32),
     (record, header, about): (&Record<'_>, &str, &str),
     reject: &Reject,
     seq: i32,
     now: Timestamp,
 ) -> OutboxRow {
     let of_its_own = Record { value: None, headers: &[], ..*record };
-    let mut row = dead_letter(pipeline, limits, source, 0, &of_its_own, reject, now);
+    let mut row = dead_letter(pipeline, limits, source, incarnation, &of_its_own, reject, now);
     row.seq = seq;
     row.headers.push(Header::new(header, about.as_bytes()));
     fit(pipeline, &mut row, limits);

@@ -140,16 +140,22 @@ impl StateAccess for Access<'_> {
         Unavailable
     }
 
-    fn clock(&self) -> i64 {
-        self.now.0
+    fn timers(&mut self, is_by_wall: bool) -> Result<usize, Unavailable> {
+        let number = self.kept.iter().position(|kept| kept.timers.is_some());
+        let goes_by = |kept: &Kept| !is_by_wall || kept.cache.spec().goes_by_wall;
+        let message = match number.and_then(|number| self.kept.get(number)) {
+            Some(kept) if goes_by(kept) => return number.ok_or(Unavailable),
+            None => "the algorithm sets a timer, and its step was given none: add `with_timers`",
+            Some(_) => {
+                "the algorithm sets a timer by the wall clock, and its step's go by event time: add `with_wall_timers` in place of `with_timers`, which a step without rows can have"
+            }
+        };
+        self.trouble.get_or_insert(Trouble::NoStore(message.into()));
+        Err(Unavailable)
     }
 
-    fn timers(&mut self) -> Result<usize, Unavailable> {
-        self.kept.iter().position(|kept| kept.timers.is_some()).ok_or_else(|| {
-            let message = "the algorithm sets a timer, and its step was given none: add `with_timers`";
-            self.trouble.get_or_insert(Trouble::NoStore(message.into()));
-            Unavailable
-        })
+    fn clock(&self) -> i64 {
+        self.now.0
     }
 
     fn timer_was_set(&mut self, is_by_wall: bool, at: i64) {

@@ -18,6 +18,11 @@ impl Timers {
 }
 
 impl Keyed {
+    /// Whether the task's step has timers.
+    pub(crate) fn has_timers(&self) -> bool {
+        self.kept.iter().any(|kept| kept.timers.is_some())
+    }
+
     /// The task's clock.
     pub(crate) const fn clock(&self) -> Timestamp {
         self.stream_time
@@ -73,7 +78,7 @@ impl Keyed {
 impl Access<'_> {
     /// Takes a timer out of its store; false where it is not there any more.
     pub(crate) fn take_timer(&mut self, timer: &Timer) -> Result<bool, Unavailable> {
-        let (number, entry, mut is_there) = (self.timers()?, timer.by_time(), false);
+        let (number, entry, mut is_there) = (self.timers(false)?, timer.by_time(), false);
         self.get(number, &entry, &mut |found| is_there = found.is_some())?;
         if is_there {
             self.put(number, &entry, None);

@@ -4,6 +4,7 @@ use crate::engine::outbound::publication::Through;
 use crate::flow::effect::Reject;
 use crate::flow::key::Key;
 use crate::flow::record::{Chunk, NextOffset, Record, TopicPartition};
+use crate::flow::timer::{TURN, Timer};
 use crate::ports::rows::Position;
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -75,8 +76,19 @@ pub(crate) struct SetAside {
     pub(crate) slow: u32,
     /// The number of batches that its worker had committed when this began.
     pub(crate) since: u64,
+    /// Most timers that fire behind it: fewer and fewer, where one of them may be to blame.
+    pub(crate) most_timers: usize,
+    /// Timers behind it that are dead letters, and why.
+    pub(crate) over: Vec<(Timer, Reject)>,
     /// The reject that makes it a dead letter, whatever its step decides.
     pub(crate) reject: Option<Reject>,
+}
+
+impl SetAside {
+    /// That of a record which has not failed yet; its worker has committed so many batches.
+    pub(crate) const fn new(since: u64) -> Self {
+        Self { failures: 0, slow: 0, since, most_timers: TURN, over: Vec::new(), reject: None }
+    }
 }
 
 /// A row that another program has locked.
@@ -305,7 +317,7 @@ mod tests {
         let fares = |input: &mut Input| {
             input.attempts = 2;
             input.blocked_until = Duration::from_secs(1);
-            input.set_aside = Some(SetAside { failures: 1, slow: 0, since: 0, reject: Some(Reject::skip("told")) });
+            input.set_aside = Some(SetAside { failures: 1, reject: Some(Reject::skip("told")), ..SetAside::new(0) });
         };
         fares(&mut input);
         input.go_on_at(NextOffset(3));

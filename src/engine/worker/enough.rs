@@ -22,6 +22,16 @@ impl<'a> Enough<'a> {
         Self { clock, until: clock.elapsed() + within, bytes_left: bytes, step: 1, look_in: 1 }
     }
 
+    /// The time now, on the monotonic clock.
+    pub(crate) fn now(&self) -> Duration {
+        self.clock.elapsed()
+    }
+
+    /// Whether its time is over.
+    pub(crate) fn is_over_time(&self) -> bool {
+        self.now() >= self.until
+    }
+
     /// Whether the batch has enough with one more record, which has `bytes` for the outbox.
     pub(crate) fn with(&mut self, bytes: usize) -> bool {
         self.bytes_left = self.bytes_left.saturating_sub(bytes);

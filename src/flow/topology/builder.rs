@@ -2,6 +2,7 @@
 
 use crate::flow::algorithm::{Algorithm, Context};
 use crate::flow::codec::Format;
+use crate::flow::every::Every;
 use crate::flow::join::{KeptTables, WithTables};
 use crate::flow::key::KeyType;
 use crate::flow::notice::Announce;
@@ -34,14 +35,16 @@ pub struct StepBuilder<'t, A: Algorithm> {
     filters: Vec<Filter<A>>,
     format: Format,
     late_to: Option<TopicName>,
-    /// The name of the store of its timers.
-    timers: Option<String>,
+    /// The name of the store of its timers, and whether they may go by the wall clock.
+    timers: Option<(String, bool)>,
     /// What its algorithm gathers events in, where it does. It sets timers of its own then.
     gathers: Option<Gathers>,
     new_row: Option<NewRow<A>>,
     own_timers: Option<String>,
     /// The time after which a key is idle.
     idle_after: Option<Duration>,
+    /// The period of its ticks.
+    every: Option<Duration>,
 }
 
 impl<'t, A: Algorithm> StepBuilder<'t, A> {
@@ -60,6 +63,7 @@ impl<'t, A: Algorithm> StepBuilder<'t, A> {
             new_row: None,
             own_timers: None,
             idle_after: None,
+            every: None,
         }
     }
 
@@ -91,8 +95,8 @@ impl<'t, A: Algorithm> StepBuilder<'t, A> {
     }
 
     /// Gives the algorithm timers, to be set by [`Context::set_timer`](crate::flow::Context::set_timer) and handled by
-    /// [`Algorithm::timer`]. They are kept in a store of this name beside the partition, with a changelog of its own. In steps
-    /// without rows.
+    /// [`Algorithm::timer`]. They are kept in a store of this name beside the partition, with a changelog of its own, and go by
+    /// event time: [`At::Event`](crate::flow::At::Event).
     ///
     /// ```
     /// use serde::{Deserialize, Serialize};
@@ -131,12 +135,21 @@ impl<'t, A: Algorithm> StepBuilder<'t, A> {
     /// topology.source("payments").aggregate("open", Watch).with_timers("deadlines").to("unconfirmed");
     /// assert_eq!(topology.validate(), Ok(()));
     /// ```
-    pub fn with_timers(mut self, store: &str) -> Self {
+    pub fn with_timers(self, store: &str) -> Self {
+        self.with_timers_by(store, false)
+    }
+
+    /// The same with timers that may go by the wall clock, too: [`At::Wall`](crate::flow::At::Wall). In steps without rows.
+    pub fn with_wall_timers(self, store: &str) -> Self {
+        self.with_timers_by(store, true)
+    }
+
+    fn with_timers_by(mut self, store: &str, goes_by_wall: bool) -> Self {
         if self.timers.is_some() {
             let error = format!("timers {store}: a step has its timers in one store; call with_timers() once");
             self.group.topology.errors.push(error);
         }
-        self.timers = Some(store.into());
+        self.timers = Some((store.into(), goes_by_wall));
         self
     }
 
@@ -239,6 +252,7 @@ impl<'t, A: Algorithm> StepBuilder<'t, A> {
             new_row,
             own_timers,
             idle_after,
+            every,
         } = self;
         let inserts = new_row.is_some();
         let mut destinations = route.topics();
@@ -254,18 +268,26 @@ impl<'t, A: Algorithm> StepBuilder<'t, A> {
         if let Some(idle) = said.and_then(|said| idle_keys(said, &step, !group.tables.is_empty())) {
             group.topology.errors.push(idle);
         }
-        if let Some(timers) = timers {
-            group.topology.errors.extend(no_timers(&timers, &step, gathers.is_some()));
-            stores.push(store_of(&timers).spec().clone());
+        group.topology.errors.extend(every.and_then(|every| no_ticks(every, timers.is_some())));
+        if let Some((timers, goes_by_wall)) = timers {
+            group.topology.errors.extend(no_timers(&timers, goes_by_wall, &step, gathers.is_some()));
+            stores.push(store_of(&timers, goes_by_wall).spec().clone());
         }
         if inserts && matches!(step, StepKind::Log(_)) {
             let idle =
                 "insert_missing(): only an update step has rows; an aggregate begins with the default of its value";
             group.topology.errors.push(idle.into());
         }
-        stores.extend(own_timers.map(|timers| store_of(&timers).spec().clone()));
+        stores.extend(own_timers.map(|timers| store_of(&timers, true).spec().clone()));
         let kept = group.tables.iter().map(|(table, kept)| (table.topic.clone(), Arc::clone(kept)));
         let tables: KeptTables = kept.collect();
+        let step = match (step, every) {
+            (StepKind::Log(step), Some(every)) => {
+                let period_ms = i64::try_from(every.as_millis()).unwrap_or(i64::MAX).max(1);
+                StepKind::Log(Arc::new(Every { step, period_ms }))
+            }
+            (step, _) => step,
+        };
         let step = match step {
             step if tables.is_empty() => step,
             StepKind::Log(step) => StepKind::Log(Arc::new(WithTables { tables, step, key_type })),
@@ -283,17 +305,36 @@ impl<'t, A: Algorithm> StepBuilder<'t, A> {
     }
 }
 
+impl<A: Algorithm<Row = ()>> StepBuilder<'_, A> {
+    /// Runs [`Algorithm::timer`] once a period of event time, with the name [`EVERY`](crate::flow::EVERY) and without a key: behind
+    /// the record that takes the task's clock into another period, counted from 1970, UTC. A pause is one tick. In a `process`
+    /// step with timers, beside which the clock is kept; what a tick looks at lies in the step's own stores.
+    pub const fn every(mut self, period: Duration) -> Self {
+        self.every = Some(period);
+        self
+    }
+}
+
+/// Why there can be no ticks.
+fn no_ticks(period: Duration, has_timers: bool) -> Option<String> {
+    if period.as_millis() == 0 {
+        return Some("every(): its period is less than a millisecond; give it a longer one".into());
+    }
+    let fault = "every(): the clock of its ticks is kept with timers, and the step has none; add with_timers()";
+    (!has_timers).then(|| fault.into())
+}
+
 /// Why there can be no timers in `step`.
-fn no_timers(store: &str, step: &StepKind, gathers: bool) -> Option<String> {
+fn no_timers(store: &str, goes_by_wall: bool, step: &StepKind, gathers: bool) -> Option<String> {
     match step {
-        StepKind::Rows(step) => Some(format!(
-            "timers {store}: the step that updates {} commits through the database, and timers fire in steps without rows; keep them in an aggregate, whose notices an update step reads",
+        StepKind::Rows(step) if goes_by_wall => Some(format!(
+            "timers {store}: the step that updates {} commits through the database, where what fires between two records has no offset that its position could stand for; use with_timers() and event time, or keep timers by the wall clock in an aggregate, whose notices an update step reads",
             step.table().table.name
         )),
         StepKind::Log(_) if gathers => Some(format!(
             "timers {store}: windows and pairs set their own and have no others; remove with_timers(), or use an aggregate without them"
         )),
-        StepKind::Log(_) => None,
+        _ => None,
     }
 }
 

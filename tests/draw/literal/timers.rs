@@ -1,7 +1,7 @@
 //! Timers, computed once more over a map of their times.
 
 use super::{Look, Sums, Task, Told, goes_to, header, shown};
-use crate::pipeline::{AGAIN_MS, Event, StepDraw, SubDraw};
+use crate::pipeline::{AGAIN_MS, Event, REFUSED, StepDraw, SubDraw, TABLES, Tables};
 use crate::scenario::Scenario;
 use std::collections::{BTreeMap, VecDeque};
 use tidegate::flow::record::{Partition, TopicName, TopicPartition};
@@ -57,17 +57,27 @@ pub fn in_front_of(turns: &mut Turns, task: (usize, i32), input: usize, offset: 
     out
 }
 
-/// A message that a timer leads to: key, name, and the code of its dead letter or the sums of its notice.
-type Rung = (Vec<u8>, String, i64, Result<Sums, &'static str>);
+/// The time of the next tick, given the clock.
+fn next_tick(every_ms: u64, clock: i64) -> i64 {
+    let every = i64::try_from(every_ms).unwrap_or(1);
+    (clock.div_euclid(every) + 1) * every
+}
+
+/// A message that a timer leads to: key (none of a tick), name, and the code of its dead letter or the sums of its notice.
+type Rung = (Option<Vec<u8>>, String, i64, Result<Sums, &'static str>);
 
 impl Look<'_> {
     /// What a record that was handled does to the timers of its key.
     pub fn set_timer(&mut self, task: (usize, i32), sub: &SubDraw, record: &Message, event: &Event) {
+        let Task { timers, tick, clock, .. } = self.tasks.entry(task).or_default();
+        if let Some(every) = sub.every_ms {
+            let clock = clock.unwrap_or(i64::MIN).max(record.timestamp.0);
+            tick.get_or_insert_with(|| next_tick(every, clock));
+        }
         let Some(timer) = event.timer.as_ref().filter(|_| sub.has_timers) else { return };
-        let timers = &mut self.tasks.entry(task).or_default().timers;
         let of = (record.key.clone().unwrap_or_default(), timer.name.clone());
         match timer.after_ms {
-            Some(after) => drop(timers.insert(of, (timer.is_by_wall, record.timestamp.0 + after))),
+            Some(after) => drop(timers.insert(of, (timer.is_by_wall && !sub.has_rows(), record.timestamp.0 + after))),
             None => drop(timers.remove(&of)),
         }
     }
@@ -87,6 +97,16 @@ impl Look<'_> {
         if limit.is_some() && !knows_sums {
             return Ok(());
         }
+        // What another step has made of the row, and whether it is there, may be unknown.
+        let table = if let StepDraw::Update(table) = sub.step { Some(table) } else { None };
+        let is_blurred = |which: usize, key: &Option<Vec<u8>>| {
+            let place = table.zip(key.clone());
+            place.is_some_and(|place| self.blurred[which].contains(&place))
+        };
+        if due.iter().any(|(key, ..)| is_blurred(0, key)) {
+            return Ok(());
+        }
+        let blurs: Vec<bool> = due.iter().map(|(key, ..)| is_blurred(1, key)).collect();
         let is_told = |(_, _, at, outcome): &Rung| match outcome {
             Err(_) => true,
             Ok(sums) => {
@@ -95,14 +115,14 @@ impl Look<'_> {
                 passes && limit.is_none_or(|limit| sums.sum >= limit)
             }
         };
-        let due: Vec<Rung> = due.into_iter().filter(is_told).collect();
+        let due: Vec<(Rung, bool)> = due.into_iter().zip(blurs).filter(|(rung, _)| is_told(rung)).collect();
         self.judged.extend((!due.is_empty()).then_some("timer"));
         let numbers = (own as u64..).take(due.len());
         if !found.keys().copied().eq(numbers) {
             return Err(format!("its timers have the messages {:?} behind {own}, not {due:?}", found.keys()));
         }
-        for ((message, topic), (key, name, at, outcome)) in found.values().zip(due) {
-            let is_its = message.key.as_ref() == Some(&key);
+        for ((message, topic), ((key, name, at, outcome), is_blurred)) in found.values().zip(due) {
+            let is_its = message.key == key;
             let is_due = match outcome {
                 Err(code) => {
                     let told = (header(message, "tg_timer"), header(message, "kafka_dlt-exception-fqcn"));
@@ -112,7 +132,7 @@ impl Look<'_> {
                     let value = message.value.as_deref().unwrap_or_default();
                     let told = Told::read(value).ok_or("the notice of a timer cannot be read")?;
                     let is_sum = (told.count, told.amount.to_bits()) == (sums.count, sums.sum.to_bits());
-                    let is_hash = sub.is_joined() || told.hash == sums.hash;
+                    let is_hash = sub.is_joined() || is_blurred || told.hash == sums.hash;
                     name_in(value) == Some(name.clone())
                         && goes_to(sub, Some(told.n)).as_deref() == *topic
                         && message.timestamp.0 == at
@@ -129,42 +149,78 @@ impl Look<'_> {
 
     /// Moves the clock, or looks at the wall clock, and answers what the timers that are due by it lead to.
     pub fn due(&mut self, task: (usize, i32), sub: &SubDraw, (is_by_wall, moves): (bool, Option<i64>)) -> Vec<Rung> {
-        let read = self.scenario.pipeline.read_keys(sub);
-        let Task { clock, timers, sums, last, .. } = self.tasks.entry(task).or_default();
+        let (read, tables) = (self.scenario.pipeline.read_keys(sub), self.scenario.pipeline.tables);
+        let is_rounded = sub.has_rows() && tables == Tables::Round;
+        let Task { clock, .. } = self.tasks.entry(task).or_default();
         let now = if is_by_wall { moves } else { moves.max(*clock) };
         *clock = if is_by_wall { *clock } else { now };
         let mut out = Vec::new();
         loop {
+            let Task { timers, tick, .. } = self.tasks.entry(task).or_default();
             let of_clock = timers.iter().filter(|(_, (is_wall, at))| *is_wall == is_by_wall && Some(*at) <= now);
             let due = of_clock.map(|((key, name), (_, at))| (*at, key.clone(), name.clone()));
-            let Some((at, key, name)) = due.min() else { return out };
-            timers.remove(&(key.clone(), name.clone()));
+            let ticks = tick.filter(|at| !is_by_wall && Some(*at) <= now);
+            // A tick's key comes before all others, and so does its name.
+            let ticks = ticks.map(|at| (at, Vec::new(), String::new()));
+            let Some((at, key, name)) = due.chain(ticks).min() else { return out };
+            let is_tick = name.is_empty();
+            let name = if is_tick { "every".to_owned() } else { name };
+            if is_tick {
+                *tick = sub.every_ms.map(|every| next_tick(every, now.unwrap_or(at).max(at)));
+            } else {
+                timers.remove(&(key.clone(), name.clone()));
+            }
+            let told = (!is_tick).then(|| key.clone());
+            let place = if let StepDraw::Update(table) = sub.step { Some((table, key.clone())) } else { None };
+            let is_new = place.as_ref().is_some_and(|place| !self.rows.contains_key(place));
+            let is_missing = is_new && !sub.inserts;
             let failure = match &*name {
+                _ if is_missing && self.scenario.knobs.missing_row.is_multiple_of(3) => continue,
+                _ if is_missing => Some("missing-row"),
                 "skip" => continue,
                 "refuse" => Some("told-to-refuse"),
                 "panic" => Some("panic"),
                 "die" => Some("kills-the-process"),
+                "stall" if sub.has_rows() => Some("too-slow"),
+                "exceed" if sub.has_rows() && tables != Tables::Keep => Some("constraint"),
                 _ => None,
             };
             if let Some(code) = failure {
-                out.push((key, name, at, Err(code)));
+                out.push((told, name, at, Err(code)));
                 continue;
             }
+            if let (true, Some((table, _)), Some(name)) = (is_new, &place, self.key_of(&key)) {
+                self.notes.remove(&(TABLES[usize::from(*table)].to_owned(), name.to_string()));
+            }
+            let Task { timers, sums, last, .. } = self.tasks.entry(task).or_default();
             if name == "again" {
                 timers.insert((key.clone(), "plain".to_owned()), (false, at + AGAIN_MS));
             }
             let mut passing = Sums::default();
             let kept = match sub.step {
                 StepDraw::Process => &mut passing,
-                _ => sums.entry(key.clone()).or_default(),
+                StepDraw::Update(table) => {
+                    self.rows.entry((table, key.clone())).or_insert(Sums { last: Some(0), ..Sums::default() })
+                }
+                StepDraw::Aggregate => sums.entry(key.clone()).or_default(),
             };
-            kept.count += 1;
-            kept.hash = kept.hash.wrapping_mul(31).wrapping_add(i64::try_from(name.len()).unwrap_or(0));
+            let before = *kept;
+            let is_slim = sub.is_slim && sub.has_rows();
+            (kept.version, kept.count, kept.small) = (before.version + 1, before.count + 1, before.small + 1);
+            let hash = if is_slim { 0 } else { before.hash };
+            kept.hash = hash.wrapping_mul(31).wrapping_add(i64::try_from(name.len()).unwrap_or(0));
+            kept.sum = if name == "exceed" { 2.0 * REFUSED } else { kept.sum };
             let outcome = Ok(*kept);
+            if is_rounded {
+                kept.sum = (kept.sum * 4.0).floor() / 4.0;
+            }
+            if is_slim {
+                (kept.hash, kept.small) = (before.hash, before.small);
+            }
             if sub.has_last {
                 last.insert(shown(read, &key), name.len() as u64);
             }
-            out.push((key, name, at, outcome));
+            out.push((told, name, at, outcome));
         }
     }
 }

@@ -17,10 +17,11 @@ use crate::engine::worker::log::open_batch::OpenBatch;
 use crate::engine::worker::log::place::{Place, Terms};
 use crate::flow::effect::Reject;
 use crate::flow::identity::TIMER_HEADER;
+use crate::flow::key::Key;
 use crate::flow::net::in_net;
 use crate::flow::reading::OnUnreadable;
 use crate::flow::record::{Offset, Record, Timestamp};
-use crate::flow::timer::{Clock, LastTurn, Timer, keep_turn, last_turn, number_in_turn};
+use crate::flow::timer::{Clock, LastTurn, TURN, TURN_BYTES, Timer, keep_turn, last_turn, number_in_turn};
 use crate::flow::topology::{CommitKind, StepKind, SubTopology};
 use crate::ports::Fault;
 use crate::ports::note::InHand;
@@ -28,13 +29,6 @@ use crate::ports::rows::Counts;
 use crate::ports::source::TaskId;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
-
-/// Most timers that fire behind one record; none fires behind as many of their messages either. The others wait for the
-/// next one: a transaction has room for what one record leads to.
-pub(crate) const TURN: usize = 1_000;
-
-/// Bytes behind which none fires, of what the timers of one turn lead to: keys and values of messages, and the writes in stores.
-const TURN_BYTES: usize = 32 << 20;
 
 /// The timers that fire behind one record, or in one turn by the wall clock.
 struct Turn<'a> {
@@ -246,7 +240,7 @@ impl Turn<'_> {
 
     /// Fires one timer, unless one before it took it back.
     fn fire(&mut self, timer: &Timer, keyed: &mut Keyed, open: &mut OpenBatch) -> Result<(), Trouble> {
-        let (at, key, rows) = (Timestamp(timer.at), Some(&timer.key[..]), open.rows.len());
+        let (at, key, rows) = (Timestamp(timer.at), timer.key(), open.rows.len());
         let record = Record { offset: self.offset, timestamp: at, key, value: None, headers: &[] };
         // What it writes is of its own time, by whichever clock the step's values expire.
         let written_at = if self.clock == Clock::Wall { keyed.clock() } else { at };
@@ -261,7 +255,7 @@ impl Turn<'_> {
         let terms = place.terms;
         let mut counts = Counts::default();
         let apply = || {
-            let key = place.key(&record)?;
+            let key = key.map_or_else(|| Ok(Key::from("")), |_| place.key(&record))?;
             let mut context = place.context(&record, &key, &mut access);
             in_net(|| place.step.timer(timer, &mut context))
         };
@@ -286,12 +280,12 @@ impl Turn<'_> {
             match reject {
                 Reject::Skip { .. } => counts.skipped += 1,
                 reject => {
-                    let (source, limits) = (place.source, terms.limits);
+                    let (source, limits) = ((place.source, 0), terms.limits);
                     let row = dead_letter_about(
                         terms.pipeline,
                         limits,
                         source,
-                        (&record, TIMER_HEADER, &timer.name),
+                        (&record, TIMER_HEADER, timer.told()),
                         &reject,
                         self.seq(),
                         terms.now,

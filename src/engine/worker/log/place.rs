@@ -299,7 +299,7 @@ impl Place<'_> {
                     let Terms { pipeline, limits, now, .. } = self.terms;
                     let about = (telling.record, WINDOW_HEADER, &*span);
                     let seq = telling.seq(open);
-                    let row = dead_letter_about(pipeline, limits, self.source, about, &reject, seq, *now);
+                    let row = dead_letter_about(pipeline, limits, (self.source, 0), about, &reject, seq, *now);
                     telling.bytes += bytes_of(pipeline, &row);
                     open.rows.push(Outbound { row, input_at: Some(telling.record.timestamp) });
                     lost += 1;

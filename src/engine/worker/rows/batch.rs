@@ -22,10 +22,13 @@
 //! the second on the row that the first has left, each seeing its own columns.
 
 use crate::engine::outbound::limits::AWAITS_LIMIT;
+use crate::engine::state::stores::Keyed;
 use crate::engine::task::order::merged;
 use crate::engine::worker::enough::Enough;
-use crate::engine::worker::rows::entry::{Decided, Entry, Meets, Place};
-use crate::engine::worker::rows::record::{decide_record, keep_record};
+use crate::engine::worker::rows::entry::{Decided, Entry, Meets, Place, Rung};
+use crate::engine::worker::rows::fired::Fired;
+use crate::engine::worker::rows::foreseen::Foreseen;
+use crate::engine::worker::rows::record::{Run, decide_run, keep_record};
 use crate::engine::worker::rows::share::Share;
 use crate::engine::worker::rows::slot::Slot;
 use crate::engine::worker::rows::terms::{StoreTrouble, TaskStores, Terms};
@@ -35,7 +38,8 @@ use crate::flow::key::Key;
 use crate::flow::reading::OnUnreadable;
 use crate::flow::record::Record;
 use crate::ports::rows::{RowRead, RowWrite};
-use std::collections::BTreeMap;
+use crate::ports::source::TaskId;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// A batch under decision.
 pub(super) struct Batch<'a> {
@@ -45,15 +49,24 @@ pub(super) struct Batch<'a> {
     pub(super) slots: Vec<Slot>, // by table, then key
     /// Slots that must be written before their next record.
     pub(super) pending: Vec<usize>,
-    /// The first entry whose change may have to be written in front of a suspect's.
-    unwritten: usize,
+    /// Rows that were changed since rows were last written in front of a suspect's.
+    pub(super) unwritten: Vec<usize>,
+    /// Timers whose rows are read beside those of the records.
+    pub(super) foreseen: Vec<Foreseen>,
+    /// Those that have fired.
+    pub(super) fired: Fired,
 }
 
 impl<'a> Batch<'a> {
     /// Parses the keys. Sorted once, since rows are read, found and written in key order. `has_suspects`: the tasks' records follow
     /// each other in the order of time too, and not one task behind the other, since what the database says of one depends on those
     /// before it.
-    pub(super) fn new(shares: &'a [Share<'a>], terms: &'a Terms<'a>, has_suspects: bool) -> Self {
+    pub(super) fn new(
+        shares: &'a [Share<'a>],
+        terms: &'a Terms<'a>,
+        has_suspects: bool,
+        foreseen: Vec<Foreseen>,
+    ) -> Self {
         let records = shares.iter().map(|share| share.records.len()).sum();
         let mut batch = Self {
             shares,
@@ -61,7 +74,9 @@ impl<'a> Batch<'a> {
             entries: Vec::with_capacity(records),
             slots: Vec::with_capacity(records),
             pending: Vec::new(),
-            unwritten: 0,
+            unwritten: Vec::new(),
+            foreseen,
+            fired: Fired::default(),
         };
         let mut places: Vec<(usize, Key, usize)> = Vec::with_capacity(records);
         let mut records: Vec<_> = shares.iter().map(|share| (share.records.iter(), share.reject)).collect();
@@ -91,13 +106,19 @@ impl<'a> Batch<'a> {
                 places.push((share.table, key, batch.entries.len()));
                 Meets::Row(usize::MAX) // until the slots are numbered
             });
-            batch.entries.push(Entry { share: number, record: *record, key, place, decided: Decided::Waiting });
+            let (decided, rung) = (Decided::Waiting, Rung::default());
+            batch.entries.push(Entry { share: number, record: *record, key, place, decided, rung });
         }
+        batch.fired.foreseen = batch.foreseen.iter().map(|foreseen| foreseen.timers.len()).sum();
+        places.extend(batch.foreseen_places().map(|(table, key)| (table, key, usize::MAX)));
         places.sort_unstable();
+        let may_fire: BTreeSet<usize> = batch.tables_with_timers().collect();
         for (table, key, entry) in places {
-            match batch.slots.last_mut().filter(|slot| slot.table == table && slot.key == key) {
-                Some(slot) => slot.is_contested = true,
-                None => batch.slots.push(Slot::new(table, key)),
+            if let Some(slot) = batch.slots.last_mut().filter(|slot| slot.table == table && slot.key == key) {
+                slot.is_contested = true;
+            } else {
+                let is_contested = may_fire.contains(&table);
+                batch.slots.push(Slot { is_contested, ..Slot::new(table, key) });
             }
             if let Some(entry) = batch.entries.get_mut(entry) {
                 entry.key = Ok(Meets::Row(batch.slots.len() - 1));
@@ -118,7 +139,7 @@ impl<'a> Batch<'a> {
         ))
     }
 
-    fn slot(&self, table: usize, key: &Key) -> Option<usize> {
+    pub(super) fn slot(&self, table: usize, key: &Key) -> Option<usize> {
         self.slots.binary_search_by(|slot| slot.table.cmp(&table).then_with(|| slot.key.cmp(key))).ok()
     }
 
@@ -163,23 +184,41 @@ impl<'a> Batch<'a> {
         rows: &mut impl Writer<E>,
     ) -> Result<bool, E> {
         let mut stopped: Vec<bool> = vec![false; self.shares.len()];
+        let (mut begun, mut has_left): (BTreeSet<TaskId>, bool) = Default::default();
         for number in 0..self.entries.len() {
             let Some(share) = self.entries.get(number).map(|entry| entry.share) else { continue };
             if stopped.get(share).is_none_or(|stop| *stop) {
                 continue;
             }
+            if self.is_beyond(number, stores, &begun) {
+                self.stop_task(share, &mut stopped);
+                has_left = true;
+                continue;
+            }
             if self.decide_entry(number, stores, rows)? {
                 self.stop(share, &mut stopped);
+            } else {
+                begun.extend(self.shares.get(share).map(|share| share.task));
+                self.ring(number, stores, &enough, rows)?;
             }
-            let bytes = match self.entries.get(number).map(|entry| &entry.decided) {
-                Some(Decided::Applied { bytes, .. }) => *bytes,
-                _ => 0,
+            let bytes = match self.entries.get(number) {
+                Some(Entry { decided: Decided::Applied { bytes, .. }, rung, .. }) => bytes + rung.bytes,
+                Some(Entry { rung, .. }) => rung.bytes,
+                None => 0,
             };
             if enough.with(bytes) {
-                return Ok(number + 1 < self.entries.len());
+                return Ok(has_left || number + 1 < self.entries.len());
             }
         }
-        Ok(false)
+        Ok(has_left)
+    }
+
+    /// Stops all shares of the task of one.
+    fn stop_task(&self, number: usize, stopped: &mut [bool]) {
+        let Some(own) = self.shares.get(number) else { return };
+        for (share, stop) in self.shares.iter().zip(stopped) {
+            *stop |= share.task == own.task;
+        }
     }
 
     /// Stops a share. A table's holds back the streams of its task, which would meet the value from before.
@@ -197,39 +236,28 @@ impl<'a> Batch<'a> {
         stores: &mut TaskStores,
         rows: &mut impl Writer<E>,
     ) -> Result<bool, E> {
-        match self.entries.get(number).and_then(|entry| self.slots.get(entry.slot()?)) {
-            Some(slot) if slot.is_suspect => self.write_before(number, rows)?,
-            Some(slot) if slot.is_pending => {
-                let pending = std::mem::take(&mut self.pending);
-                self.write_early(pending, rows)?;
-            }
-            _ => {}
-        }
-        let Self { shares, terms, entries, slots, pending, .. } = self;
-        let Some(entry) = entries.get_mut(number) else { return Ok(false) };
+        let shares = self.shares;
+        let Some(entry) = self.entries.get(number) else { return Ok(false) };
         let Some(share) = shares.get(entry.share) else { return Ok(false) };
+        let (record, slot) = (entry.record, entry.slot());
+        if let Some(slot) = slot {
+            self.write_in_front(slot, rows)?;
+        }
+        let Some(entry) = self.entries.get(number) else { return Ok(false) };
         if share.misplaced(entry).is_some() {
             return Ok(true);
         }
-        let attempts = if share.begins_with(&entry.record) { share.attempts } else { 0 };
         let decided = match &entry.key {
             Err(reject) => Err(reject.clone()),
-            Ok(Meets::Store(key)) => keep_record(terms, share, &entry.record, key, stores.get_mut(&share.task))?,
-            Ok(Meets::Row(number)) => match slots.get_mut(*number) {
-                Some(slot) => {
-                    let keyed = if share.is_stateful { stores.get_mut(&share.task) } else { None };
-                    let decided = decide_record(terms, share, &entry.record, slot, keyed, rows)?;
-                    let of_table = || shares.iter().filter(|share| share.table == slot.table);
-                    let is_whole = || of_table().all(|share| share.keys_at.is_empty() && share.read_only.is_empty());
-                    if slot.is_contested && !slot.is_pending && slot.must_be_written(rows, is_whole) {
-                        slot.is_pending = true;
-                        pending.push(*number);
-                    }
-                    decided
-                }
-                None => Err(Reject::dead_letter("bad-key", "the key has no slot")),
-            },
+            Ok(Meets::Store(key)) => keep_record(self.terms, share, &record, key, stores.get_mut(&share.task))?,
+            Ok(Meets::Row(slot)) => {
+                let (slot, run) = (*slot, Run::of(&record, share.in_hand(&record)));
+                let keyed = if share.is_stateful { stores.get_mut(&share.task) } else { None };
+                self.decide_row(share, &run, slot, keyed, rows)?
+            }
         };
+        let (terms, attempts) = (self.terms, if share.begins_with(&record) { share.attempts } else { 0 });
+        let Some(entry) = self.entries.get_mut(number) else { return Ok(false) };
         entry.decided = match decided {
             Ok(decided) => decided,
             Err(Reject::Skip { code }) => Decided::Skipped(code.into_owned()),
@@ -260,13 +288,40 @@ impl<'a> Batch<'a> {
         Ok(false)
     }
 
-    /// Writes what the records before this one have changed, but for suspects, whose changes are written by then.
-    fn write_before<E>(&mut self, number: usize, rows: &mut impl Writer<E>) -> Result<(), E> {
-        let before = self.entries.get(self.unwritten..number).unwrap_or_default();
-        let slots = before.iter().filter_map(Entry::slot);
-        let slots = slots.filter(|slot| self.slots.get(*slot).is_some_and(|slot| !slot.is_suspect)).collect();
-        self.unwritten = number;
-        self.pending.clear();
+    /// Decides one run over the row of a slot.
+    pub(super) fn decide_row<E: From<StoreTrouble>>(
+        &mut self,
+        share: &Share<'_>,
+        run: &Run<'_>,
+        number: usize,
+        keyed: Option<&mut Keyed>,
+        rows: &mut impl Writer<E>,
+    ) -> Result<Result<Decided, Reject>, E> {
+        let Some(slot) = self.slots.get_mut(number) else {
+            return Ok(Err(Reject::dead_letter("bad-key", "the key has no slot")));
+        };
+        let decided = decide_run(self.terms, share, run, slot, keyed, rows)?;
+        self.unwritten.push(number);
+        let of_table = || self.shares.iter().filter(|share| share.table == slot.table);
+        let is_whole = || of_table().all(|share| share.keys_at.is_empty() && share.read_only.is_empty());
+        if slot.is_contested && !slot.is_pending && slot.must_be_written(rows, is_whole) {
+            slot.is_pending = true;
+            self.pending.push(number);
+        }
+        Ok(decided)
+    }
+
+    /// Writes a row before its next run: a suspect behind all that was changed before, any other one if it must be.
+    pub(super) fn write_in_front<E>(&mut self, slot: usize, rows: &mut impl Writer<E>) -> Result<(), E> {
+        let slots = match self.slots.get(slot) {
+            Some(slot) if slot.is_suspect => {
+                self.pending.clear();
+                let unwritten = std::mem::take(&mut self.unwritten).into_iter();
+                unwritten.filter(|slot| self.slots.get(*slot).is_some_and(|slot| !slot.is_suspect)).collect()
+            }
+            Some(slot) if slot.is_pending => std::mem::take(&mut self.pending),
+            _ => return Ok(()),
+        };
         self.write_early(slots, rows)
     }
 
@@ -311,7 +366,8 @@ impl<'a> Batch<'a> {
     /// The ids of the rows that one share's records change.
     pub(super) fn keys_of(&self, share: usize) -> Vec<Key> {
         let slots = self.entries.iter().filter(|entry| entry.share == share).filter_map(Entry::slot);
-        slots.filter_map(|slot| Some(self.slots.get(slot)?.key.clone())).collect()
+        let keys = slots.filter_map(|slot| Some(self.slots.get(slot)?.key.clone()));
+        keys.chain(self.foreseen_keys(share)).collect()
     }
 }
 
@@ -343,6 +399,7 @@ mod tests {
     use crate::flow::algorithm::{Algorithm, Context};
     use crate::flow::record::{Offset, Partition, Timestamp, TopicName, TopicPartition};
     use crate::flow::row::Value;
+    use crate::flow::timer::TURN;
     use crate::flow::topology::{StepKind, Topology};
     use crate::ports::Clock;
     use crate::ports::rows::WriteKind;
@@ -460,6 +517,8 @@ mod tests {
             declared: None,
             assumed: None,
             on_unreadable: OnUnreadable::DeadLetter,
+            most_timers: TURN,
+            over: &[],
             records,
         }
     }
@@ -496,7 +555,7 @@ mod tests {
         let shares: Vec<Share<'_>> = places.iter().map(|source| share(&topology, source, records())).collect();
         let hand = in_hand::Hand::none();
         let terms = terms(&limits, &hand);
-        let mut batch = Batch::new(&shares, &terms, false);
+        let mut batch = Batch::new(&shares, &terms, false, Vec::new());
         batch.take_rows(0, vec![row(1, 0)]);
         let enough = Enough::new(&*clock, Duration::from_millis(within_ms), bytes);
         let mut rows = Early { keeps: true, written: Vec::new() };
@@ -531,7 +590,7 @@ mod tests {
         let keys: [&[u8]; 5] = [b"2", b"2", b"3", b"1", b"2"];
         let records = (0..).zip(keys).map(|(n, key)| record(n, key, b"1")).collect();
         let (shares, terms) = ([share(&topology, &source, records)], terms(&limits, &hand));
-        let mut batch = Batch::new(&shares, &terms, false);
+        let mut batch = Batch::new(&shares, &terms, false, Vec::new());
         let mut rows = Early { keeps: true, written: Vec::new() };
         let enough = Enough::new(&*clock, Duration::from_mins(10), usize::MAX);
         assert!(!batch.decide(&mut TaskStores::new(), enough, &mut rows).ok().unwrap());
@@ -550,7 +609,7 @@ mod tests {
         let records = (0..).zip(keys).map(|(n, key)| record(n, key, b"1")).collect();
         let hand = in_hand::Hand::none();
         let (shares, terms) = ([share(&topology, &source, records)], terms(&limits, &hand));
-        let mut batch = Batch::new(&shares, &terms, false);
+        let mut batch = Batch::new(&shares, &terms, false, Vec::new());
         batch.take_rows(0, (1..6).map(|key| row(key, 15)).collect());
         let mut rows = Early { keeps: false, written: Vec::new() };
         let enough = Enough::new(&*clock, Duration::from_mins(10), usize::MAX);

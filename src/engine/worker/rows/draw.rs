@@ -17,6 +17,7 @@ use crate::engine::task::order::{first_of, next_of};
 use crate::engine::task::{Held, Input, SetAside, Task};
 use crate::engine::worker::database::{Database, PAUSE, PAUSE_MAX};
 use crate::engine::worker::desk::Desk;
+use crate::engine::worker::rows::fired::Fired;
 use crate::engine::worker::rows::lane::RowsLane;
 use crate::engine::worker::rows::prepared::Wanted;
 use crate::flow::effect::Reject;
@@ -139,14 +140,19 @@ impl RowsLane {
             return;
         };
         let set_aside = input_of(desk, alone.task, alone.input).and_then(|input| input.set_aside.clone());
-        let mut set_aside = set_aside.unwrap_or(SetAside { failures: 0, slow: 0, since: self.commits, reject: None });
+        let mut set_aside = set_aside.unwrap_or_else(|| SetAside::new(self.commits));
         set_aside.failures += 1;
         let too_slow = self.over_idle_limit(db, fault, &set_aside);
         set_aside.slow = too_slow.map_or(0, |_| set_aside.slow + 1);
         let too_slow = too_slow.filter(|_| set_aside.slow >= SLOW_MAX);
         let is_final = too_slow.is_some() || self.is_final(fault, &set_aside, was_at_commit);
         let reject = too_slow.map(|limit| slow(self.decide_time, limit)).or_else(|| fault.reject().cloned());
-        if let (true, None, Some(reject)) = (is_final, &set_aside.reject, reject) {
+        let fired = std::mem::take(&mut self.fired);
+        if let (true, Some(reject)) = (is_final, &reject)
+            && self.blame_timer(&mut set_aside, fired, too_slow.is_some(), reject)
+        {
+            set_aside.slow = 0;
+        } else if let (true, None, Some(reject)) = (is_final, &set_aside.reject, reject) {
             set_aside.reject = Some(reject);
         } else if is_final {
             let halt = desk.halt_of(alone.task, alone.input, HaltReason::SchemaChanged, fault.to_string());
@@ -170,11 +176,44 @@ impl RowsLane {
         }
     }
 
+    /// Seeks the timer to blame for the failure of a record that was alone, among those behind it: one whose row cannot be read, or
+    /// that took most of the time, where it was too long. Otherwise ever fewer fire, and one that does so alone is a dead letter
+    /// with `reject`, unless the batch fails without it, too. False where none is to blame.
+    fn blame_timer(&self, set_aside: &mut SetAside, fired: Fired, is_slow: bool, reject: &Reject) -> bool {
+        let Fired { count, last, slowest, unread, foreseen } = fired;
+        if is_slow {
+            let Some((_, timer)) = slowest.filter(|(took, _)| *took * 2 > self.decide_time) else { return false };
+            set_aside.over.push((timer, reject.clone()));
+            return true;
+        }
+        if foreseen > 0 && !self.was_set_aside {
+            return true; // next time with one row in a statement
+        }
+        if !unread.is_empty() {
+            set_aside.over.extend(unread.into_iter().map(|timer| (timer, reject.clone())));
+            return true;
+        }
+        let Some(timer) = last else { return false };
+        match set_aside.over.iter().position(|(over, _)| *over == timer).filter(|_| count == 1) {
+            Some(tried) => {
+                set_aside.over.remove(tried);
+                set_aside.most_timers = 0;
+            }
+            None if count == 1 => {
+                set_aside.most_timers = 1;
+                set_aside.over.push((timer, reject.clone()));
+            }
+            None => set_aside.most_timers = count / 2,
+        }
+        true
+    }
+
     /// The time for which the database lets a transaction idle, where the step of a record that was alone has taken
     /// longer, so that the fault is its own doing. A wait for a lock is not, nor is a failure of a record whose step is
     /// called no more.
     fn over_idle_limit(&self, db: &mut Database, fault: &Fault, set_aside: &SetAside) -> Option<Duration> {
-        let is_its_own = fault.is_retry() && !fault.is_lock_wait() && set_aside.reject.is_none();
+        let is_run = set_aside.reject.is_none() || self.fired.count > 0;
+        let is_its_own = fault.is_retry() && !fault.is_lock_wait() && is_run;
         db.rows.idle_max().filter(|limit| is_its_own && self.decide_time > *limit)
     }
 

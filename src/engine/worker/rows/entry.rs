@@ -3,7 +3,7 @@
 use crate::flow::effect::Reject;
 use crate::flow::key::Key;
 use crate::flow::record::Record;
-use crate::ports::rows::OutboxRow;
+use crate::ports::rows::{Counts, OutboxRow};
 
 pub(super) struct Entry<'a> {
     pub(super) share: usize,
@@ -11,6 +11,8 @@ pub(super) struct Entry<'a> {
     pub(super) key: Result<Meets, Reject>,
     pub(super) place: Place,
     pub(super) decided: Decided,
+    /// What the timers behind it led to.
+    pub(super) rung: Rung,
 }
 
 /// What a record meets.
@@ -59,4 +61,17 @@ pub(super) enum Decided {
     /// It could not be read, and is skipped as its source says.
     Unreadable(Reject),
     Dead(Reject),
+}
+
+/// What the timers behind one record led to.
+#[derive(Default)]
+pub(super) struct Rung {
+    pub(super) fired: usize,
+    /// Their messages, until [`Batch::outbox`](crate::engine::worker::rows::batch::Batch::outbox) takes them.
+    pub(super) rows: Vec<OutboxRow>,
+    /// Bytes of the messages and of the values written into stores.
+    pub(super) bytes: usize,
+    pub(super) counts: Counts,
+    /// How many of them changed their row.
+    pub(super) changed: i64,
 }

@@ -1,5 +1,6 @@
 //! The state of the lane of steps with rows, kept from one batch to the next.
 
+use crate::engine::worker::rows::fired::Fired;
 use crate::engine::worker::rows::portion::Portion;
 use crate::engine::worker::rows::prepared::Prepared;
 use crate::flow::key::Key;
@@ -18,6 +19,8 @@ pub(crate) struct RowsLane {
     pub(super) in_doubt: Option<Prepared>,
     /// The time from the beginning of the last batch to its first statement.
     pub(super) decide_time: Duration,
+    /// The timers that fired in the last batch.
+    pub(super) fired: Fired,
     /// Whether the last batch was of a record that failed alone before.
     pub(super) was_set_aside: bool,
     /// Whether the last batch was undone because the database refused rows of it.

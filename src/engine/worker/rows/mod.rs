@@ -20,6 +20,8 @@ mod terms;
 mod writer;
 
 mod entry;
+mod fired;
+mod foreseen;
 mod share;
 mod slot;
 
@@ -27,6 +29,7 @@ pub(crate) mod record;
 
 mod batch;
 mod outcome;
+mod timers;
 
 pub(crate) mod prepared;
 
@@ -56,6 +59,8 @@ use crate::engine::worker::rows::batch::Batch;
 use crate::engine::worker::rows::draw::Draw;
 use crate::engine::worker::rows::draw::is_set_aside;
 use crate::engine::worker::rows::draw::look_at_held;
+use crate::engine::worker::rows::fired::Fired;
+use crate::engine::worker::rows::foreseen::foresee;
 use crate::engine::worker::rows::outcome::Reached;
 use crate::engine::worker::rows::prepared::{Advance, Prepared, Undone, Wanted};
 use crate::engine::worker::rows::share::Share;
@@ -64,6 +69,7 @@ use crate::engine::worker::rows::writes::{Early, write_rows};
 use crate::engine::worker::wiring::Wiring;
 use crate::flow::effect::Reject;
 use crate::flow::record::{NextOffset, Offset, Timestamp};
+use crate::flow::timer::TURN;
 use crate::flow::topology::StepKind;
 use crate::ports::Fault;
 use crate::ports::failpoint::failpoint;
@@ -89,7 +95,7 @@ impl RowsLane {
         let began = desk.wiring.clock.elapsed();
         self.decide_time = Duration::ZERO;
         self.was_set_aside = is_set_aside(desk, &draws);
-        self.was_refused = false;
+        (self.was_refused, self.fired) = (false, Fired::default());
         // The batch holds the stores while it is decided.
         let mut stores = TaskStores::new();
         for draw in &draws {
@@ -164,14 +170,22 @@ impl RowsLane {
         hook.after(Step::MovePosition)?;
 
         let has_suspects = !self.suspects.is_empty();
-        let mut batch = Batch::new(&shares, &terms, has_suspects);
+        let foreseen = foresee(&terms, &shares, stores)?;
+        let mut batch = Batch::new(&shares, &terms, has_suspects, foreseen);
+        let at_once = if self.was_set_aside { 1 } else { usize::MAX };
         for (table, keys) in batch.keys() {
-            match rows.read(table, &keys) {
-                Ok(found) => batch.take_rows(table, found),
-                Err(fault) if fault.is_lock_wait() => {
-                    return Err(Undone::Locked(fault, wanted(draws, &batch, &shares)));
+            for keys in keys.chunks(at_once) {
+                match rows.read(table, keys) {
+                    Ok(found) => batch.take_rows(table, found),
+                    Err(fault) if fault.is_lock_wait() => {
+                        return Err(Undone::Locked(fault, wanted(draws, &batch, &shares)));
+                    }
+                    Err(fault) => {
+                        let of_one = if let [key] = keys { batch.timers_of(table, key) } else { Vec::new() };
+                        self.fired = Fired { unread: of_one, ..std::mem::take(&mut batch.fired) };
+                        return Err(fault.into());
+                    }
                 }
-                Err(fault) => return Err(fault.into()),
             }
         }
         if has_suspects {
@@ -182,14 +196,15 @@ impl RowsLane {
         // took.
         let room = if stores.is_empty() { usize::MAX } else { outstanding.room(Size::MAX).bytes };
         let enough = Enough::new(&**clock, DECIDE_TIME, NOTICE_BYTES.min(room));
-        let mut early = Early { rows: &mut **rows, has_suspects, clock: &**clock, deciding_ended: None };
+        let mut early = Early { rows: &mut **rows, has_suspects, at_once, clock: &**clock, deciding_ended: None };
         let began = clock.elapsed();
         let decided = batch.decide(stores, enough, &mut early);
+        self.fired = std::mem::take(&mut batch.fired);
         self.decide_time = early.deciding_ended.unwrap_or_else(|| clock.elapsed()).saturating_sub(began);
         let had_enough = decided?;
         terms.looks.report(&status.undeclared);
         hook.after(Step::Apply)?;
-        write_rows(&mut **rows, &mut batch)?;
+        write_rows(&mut **rows, &mut batch, at_once)?;
         hook.after(Step::WriteRows)?;
         // The counters, and where a record asks to be offered again the offset to stop at, are known only now.
         let reached = inputs.iter().zip(&mut moves).zip(batch.reached());
@@ -265,6 +280,8 @@ fn share<'a>(
             .zip(task.counts.get(draw.input).copied())
             .filter(|(_, count)| *count > 1),
         on_unreadable: task.sub_topology.on_unreadable(&input.source.topic),
+        most_timers: input.set_aside.as_ref().map_or(TURN, |set_aside| set_aside.most_timers),
+        over: input.set_aside.as_ref().map_or(&[], |set_aside| &set_aside.over),
         records: input.records(draw.records).collect(),
     })
 }

@@ -72,6 +72,8 @@ impl Batch<'_> {
                 }
                 Decided::Dead(_) => counts.dead_letters += 1,
             }
+            *counts += entry.rung.counts;
+            reached.changed += entry.rung.changed;
             counts.records += 1;
             reached.records += 1;
             reached.held.note(entry);
@@ -94,6 +96,7 @@ impl Batch<'_> {
                 }
                 Decided::Waiting | Decided::Skipped(_) | Decided::Unreadable(_) => {}
             }
+            rows.append(&mut entry.rung.rows);
             timestamps.resize(rows.len(), entry.record.timestamp);
         }
         (rows, timestamps)

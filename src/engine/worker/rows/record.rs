@@ -15,24 +15,49 @@ use crate::flow::net::in_net;
 use crate::flow::record::Record;
 use crate::flow::row::Value;
 use crate::flow::store::StateAccess;
+use crate::flow::timer::Timer;
+use crate::ports::note::InHand;
 use crate::settings::engine::MissingRow;
 
 /// Most bytes that one record has for the outbox, whose rows are inserted in one statement; without rows, the most that
 /// one record has for its transaction.
 pub(crate) const RECORD_BYTES: usize = 128 << 20;
 
-/// Decides one record with its row and its task's stores: all of its effects are kept, or none.
-pub(super) fn decide_record<E: From<StoreTrouble>>(
+/// One run of a step: over a record, or over a timer behind one.
+pub(super) struct Run<'a> {
+    pub(super) record: &'a Record<'a>,
+    /// The timer; then the record is its key and its time.
+    pub(super) timer: Option<&'a Timer>,
+    /// Its name in the note for crashes.
+    pub(super) in_hand: InHand,
+    /// The number of its first notice.
+    pub(super) first: usize,
+}
+
+impl<'a> Run<'a> {
+    /// That over a record.
+    pub(super) const fn of(record: &'a Record<'a>, in_hand: InHand) -> Self {
+        Self { record, timer: None, in_hand, first: 0 }
+    }
+}
+
+/// Decides one run with its row and its task's stores: all of its effects are kept, or none.
+pub(super) fn decide_run<E: From<StoreTrouble>>(
     terms: &Terms<'_>,
     share: &Share<'_>,
-    record: &Record<'_>,
+    run: &Run<'_>,
     slot: &mut Slot,
     keyed: Option<&mut Keyed>,
     rows: &mut impl Writer<E>,
 ) -> Result<Result<Decided, Reject>, E> {
     let before = slot.is_suspect.then(|| slot.made.clone());
-    let mut access = keyed.map_or_else(|| Access::none(record.timestamp), |keyed| keyed.open(record.timestamp));
-    let mut decided = terms.hand.hold(share.in_hand(record), || apply(terms, share, record, slot, &mut access));
+    let at = run.record.timestamp;
+    let mut access = match keyed {
+        None => Access::none(at),
+        Some(keyed) if run.timer.is_some() => keyed.open_beside(at),
+        Some(keyed) => keyed.open(at),
+    };
+    let mut decided = terms.hand.hold(run.in_hand, || apply(terms, share, run, slot, &mut access));
     if let (Some(before), Ok(Decided::Applied { is_changed: true, .. })) = (before, &decided)
         && let Some(write) = slot.write()
     {
@@ -121,16 +146,21 @@ fn missing(policy: MissingRow, reject: Reject) -> Reject {
 fn apply(
     terms: &Terms<'_>,
     share: &Share<'_>,
-    record: &Record<'_>,
+    run: &Run<'_>,
     slot: &mut Slot,
     access: &mut Access<'_>,
 ) -> Result<Decided, Reject> {
+    let record = run.record;
     let row = slot.row();
     let is_missing = row.is_none() && !share.step.table().inserts;
     let (version, row) = row.map_or((0, None), |(version, values)| (version, Some(values)));
     let mut context = context(terms, share, record, &slot.key, access);
     let own = share.columns.zip(row).map(|(columns, row)| own_columns(columns, row));
-    let applied = in_net(|| share.step.apply(record, own.as_deref().or(row), &mut context));
+    let seen = own.as_deref().or(row);
+    let applied = in_net(|| match run.timer {
+        None => share.step.apply(record, seen, &mut context),
+        Some(timer) => share.step.timer(timer, seen, &mut context),
+    });
     let applied = if is_missing { applied.map_err(|reject| missing(terms.missing_row, reject)) } else { applied }?;
     if let Some(reject) = access.refusal() {
         return Err(reject);
@@ -147,7 +177,7 @@ fn apply(
     let mut notices = Vec::with_capacity(applied.emissions.len());
     // Changelog records are rows of the outbox as well; several of one key become one, which is not known here.
     let mut all_bytes = access.written_bytes();
-    for (seq, emission) in applied.emissions.into_iter().enumerate() {
+    for (seq, emission) in (run.first..).zip(applied.emissions) {
         let version = share.is_versioned.then_some(version);
         let row = notice(share.source, share.incarnation, record, seq, emission, version, terms.now);
         let bytes = bytes_of(terms.pipeline, &row);

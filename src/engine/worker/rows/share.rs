@@ -7,6 +7,7 @@ use crate::flow::partitioning::{Declared, KeyHash, OnViolation};
 use crate::flow::reading::OnUnreadable;
 use crate::flow::record::{Record, TopicPartition};
 use crate::flow::step::RowStep;
+use crate::flow::timer::Timer;
 use crate::ports::note::InHand;
 use crate::ports::source::TaskId;
 
@@ -49,10 +50,19 @@ pub(super) struct Share<'a> {
     pub(super) assumed: Option<(&'a KeyHash, i32)>,
     /// What comes of a record of the source that cannot be read.
     pub(super) on_unreadable: OnUnreadable,
+    /// Most timers that fire behind one of its records.
+    pub(super) most_timers: usize,
+    /// Timers behind its first record that are dead letters, since the database commits nothing with what they lead to.
+    pub(super) over: &'a [(Timer, Reject)],
     pub(super) records: Vec<Record<'a>>,
 }
 
 impl Share<'_> {
+    /// The reject of a timer that is not run any more.
+    pub(super) fn over(&self, timer: &Timer) -> Option<&Reject> {
+        self.over.iter().find(|(over, _)| over == timer).map(|(_, reject)| reject)
+    }
+
     /// Whether the record is the first of the share.
     pub(super) fn begins_with(&self, record: &Record<'_>) -> bool {
         self.records.first().is_some_and(|first| first.offset == record.offset)

@@ -12,11 +12,15 @@ use std::time::Duration;
 /// Writes all rows; where the database refuses some, finds them by halves, each half behind a savepoint (at most log2(n) + 1
 /// rollbacks for one culprit among n rows). They are suspects from now on, and the whole batch is offered again: a refusal may
 /// be for the sake of other rows, and a record that is decided once more may ask for a retry, with others decided behind it.
-pub(super) fn write_rows(rows: &mut dyn Rows, batch: &mut Batch<'_>) -> Result<(), Undone> {
+///
+/// `at_once`: most rows in one statement. A record that failed alone has the timers behind it to make it smaller by.
+pub(super) fn write_rows(rows: &mut dyn Rows, batch: &mut Batch<'_>, at_once: usize) -> Result<(), Undone> {
     let mut refused = Vec::new();
     for (table, writes) in batch.writes() {
-        rows.savepoint()?;
-        write_halves(rows, table, &writes, &mut refused)?;
+        for writes in writes.chunks(at_once) {
+            rows.savepoint()?;
+            write_halves(rows, table, writes, &mut refused)?;
+        }
     }
     if refused.is_empty() { Ok(()) } else { Err(suspected(refused)) }
 }
@@ -29,6 +33,8 @@ fn suspected(refused: Vec<(usize, RowWrite)>) -> Undone {
 pub(super) struct Early<'a> {
     pub(super) rows: &'a mut dyn Rows,
     pub(super) has_suspects: bool,
+    /// Most rows in one statement.
+    pub(super) at_once: usize,
     pub(super) clock: &'a dyn Clock,
     /// The time of the first statement.
     pub(super) deciding_ended: Option<Duration>,
@@ -60,8 +66,10 @@ impl Writer<Undone> for Early<'_> {
     fn write(&mut self, table: usize, rows: &[RowWrite]) -> Result<(), Undone> {
         self.note_statement();
         let mut refused = Vec::new();
-        self.rows.savepoint()?;
-        write_halves(self.rows, table, rows, &mut refused)?;
+        for rows in rows.chunks(self.at_once) {
+            self.rows.savepoint()?;
+            write_halves(self.rows, table, rows, &mut refused)?;
+        }
         if !refused.is_empty() {
             return Err(suspected(refused));
         }
@@ -72,7 +80,11 @@ impl Writer<Undone> for Early<'_> {
     }
 
     fn read(&mut self, table: usize, keys: &[Key]) -> Result<Vec<RowRead>, Undone> {
-        Ok(self.rows.read(table, keys)?)
+        let mut found = Vec::with_capacity(keys.len());
+        for keys in keys.chunks(self.at_once) {
+            found.append(&mut self.rows.read(table, keys)?);
+        }
+        Ok(found)
     }
 }
 

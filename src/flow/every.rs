@@ -1,0 +1,46 @@
+//! Punctuation: a step whose algorithm is run for its whole partition, once a period of event time.
+//!
+//! A tick is a timer without a key. It is set behind the first record that the step takes, for the next whole period of the
+//! task's clock, and again whenever it has fired: so a pause is one tick, however many periods have passed.
+
+use crate::flow::algorithm::Context;
+use crate::flow::effect::{Reject, Stepped};
+use crate::flow::key::KeyType;
+use crate::flow::record::Record;
+use crate::flow::step::LogStep;
+use crate::flow::timer::{Timer, is_tick};
+use std::sync::Arc;
+
+/// The name with which [`Algorithm::timer`](crate::flow::Algorithm::timer) is run once a period.
+pub const EVERY: &str = "every";
+
+/// [`LogStep`]: another one with ticks.
+pub(crate) struct Every {
+    pub(crate) step: Arc<dyn LogStep>,
+    pub(crate) period_ms: i64,
+}
+
+impl LogStep for Every {
+    fn key_type(&self) -> Option<KeyType> {
+        self.step.key_type()
+    }
+
+    fn keeps_by_key(&self) -> bool {
+        self.step.keeps_by_key()
+    }
+
+    fn apply(&self, record: &Record<'_>, context: &mut Context<'_>) -> Result<Stepped, Reject> {
+        let stepped = self.step.apply(record, context)?;
+        context.set_tick(self.period_ms)?;
+        Ok(stepped)
+    }
+
+    fn timer(&self, timer: &Timer, context: &mut Context<'_>) -> Result<Stepped, Reject> {
+        if !is_tick(&timer.name) {
+            return self.step.timer(timer, context);
+        }
+        let stepped = self.step.timer(&Timer { name: EVERY.into(), ..timer.clone() }, context)?;
+        context.set_tick(self.period_ms)?;
+        Ok(stepped)
+    }
+}
