@@ -15,7 +15,7 @@ use crate::flow::row::{RowError, Value, from_values, is_none, keep_unchanged, to
 use crate::flow::store::Store;
 use crate::flow::table::{ColumnSpec, TableSpec};
 use crate::flow::threshold::Threshold;
-use crate::flow::timer::Timer;
+use crate::flow::timer::{Timer, is_tick};
 use serde::de::DeserializeOwned;
 use std::marker::PhantomData;
 
@@ -152,6 +152,7 @@ impl<A: Algorithm, S: ReadEvent<A::Event>> RowStep for Update<A, S> {
     }
 
     fn timer(&self, timer: &Timer, row: Option<&[Value]>, context: &mut Context<'_>) -> Result<Applied, Reject> {
+        no_tick(timer)?;
         self.check(row, context)?;
         self.change(row, context, |state, context| self.chain.algorithm.timer(&timer.name, state, context))
     }
@@ -257,6 +258,7 @@ impl<A: Algorithm<Row: Default>, S: ReadEvent<A::Event>> LogStep for Aggregate<A
     }
 
     fn timer(&self, timer: &Timer, context: &mut Context<'_>) -> Result<Stepped, Reject> {
+        no_tick(timer)?;
         let key = &*self.key_type.kept_under(&timer.key, context.key);
         let mut state = context.store(&self.store)?.get(key)?.unwrap_or_default();
         let notices = self.chain.algorithm.timer(&timer.name, &mut state, context)?;
@@ -293,6 +295,7 @@ impl<A: Algorithm<Row = ()>, S: ReadEvent<A::Event>> LogStep for Process<A, S> {
     }
 
     fn timer(&self, timer: &Timer, context: &mut Context<'_>) -> Result<Stepped, Reject> {
+        no_tick(timer)?;
         let notices = self.chain.algorithm.timer(&timer.name, &mut (), context)?;
         self.chain.announce(notices)
     }
@@ -382,6 +385,11 @@ impl<A: Algorithm> Chain<A> {
         }
         Ok(())
     }
+}
+
+/// Skips a tick that a release with [`Every`](crate::flow::every::Every) has left.
+fn no_tick(timer: &Timer) -> Result<(), Reject> {
+    if is_tick(&timer.name) { Err(Reject::skip("no-timer")) } else { Ok(()) }
 }
 
 fn unfit(error: &RowError) -> Reject {

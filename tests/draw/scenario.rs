@@ -802,8 +802,11 @@ impl Acts<'_> {
             sub.companion.is_some() || sub.declared_as() == Some(Policy::Repartition) // where records are sent on
         };
         let is_timed = |sub: &SubDraw| sub.ttl_ms.is_some() || sub.table_ttl_ms.is_some() || sub.keeps_timers();
-        let changes_rows = |sub: &SubDraw| sub.has_timers && sub.has_rows();
-        self.pipeline.subs.iter().any(|sub| (is_timed(sub) && has_companion(sub)) || changes_rows(sub))
+        self.pipeline.subs.iter().any(|sub| is_timed(sub) && has_companion(sub)) || self.has_timed_rows()
+    }
+
+    fn has_timed_rows(&self) -> bool {
+        self.pipeline.subs.iter().any(|sub| sub.has_timers && sub.has_rows())
     }
 
     fn user(&mut self, poison: u64) -> Option<String> {
@@ -918,7 +921,7 @@ impl Acts<'_> {
         if !self.pipeline.subs.iter().any(|sub| sub.has_timers) || aside.happens(25) {
             return None;
         }
-        let may_die = !self.is_timed() && aside.happens(10);
+        let may_die = (!self.is_timed() || self.has_timed_rows()) && aside.happens(10);
         let name = *aside.choose(if may_die { &TIMERS } else { &TIMERS[..7] });
         let after = *aside.choose(&[-1_000, 0, 1, 20, 50, 400, 2_000, 60_000]);
         let (after_ms, is_by_wall) = (aside.happens(85).then_some(after), aside.happens(35));

@@ -469,6 +469,26 @@ fn ticks_that_cannot_be_are_refused_before_the_start() {
     );
     let never = errors(0, true);
     assert!(never.contains("every(): its period is less than a millisecond"), "{never}");
+    let mut topology = Topology::new("p");
+    topology.source("orders").aggregate("counts", Passing).with_timers("a").every(Duration::from_millis(10)).done();
+    let by_key = topology.validate().unwrap_err().join("; ");
+    assert!(by_key.contains("every(): it runs a process step for its whole partition"), "{by_key}");
+}
+
+/// A release without `every()` finds the tick of the one before.
+#[test]
+fn a_tick_of_a_release_before_runs_nothing() {
+    let mut driver = ticking();
+    pass(&mut driver, 50);
+    driver.run();
+    driver.stop(0);
+    let mut topology = Topology::new("p");
+    topology.source("orders").process(Passing).with_timers("alarms").to("fired");
+    driver.release(topology);
+    driver.start(0);
+    pass(&mut driver, 1_000);
+    assert!(ticks(&mut driver).is_empty());
+    assert!(driver.read_raw("fired").iter().all(|found| found.key.is_some()));
 }
 
 /// The step's store of timers is nobody else's.

@@ -3,12 +3,14 @@
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use std::collections::BTreeSet;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 use tidegate::adapters::memory::ManualClock;
 use tidegate::adapters::memory::database::MemoryDatabase;
+use tidegate::engine::status::Counter;
 use tidegate::flow::row::Value;
-use tidegate::flow::{Algorithm, At, Context, Reject, Table, Topology};
+use tidegate::flow::{Algorithm, At, Context, Reject, Table, TableTopic, Topology};
 use tidegate::ports::history::Found;
 use tidegate::testing::{Sent, TestDriver};
 
@@ -21,6 +23,9 @@ struct Order {
     at: Option<i64>,
     #[serde(default)]
     refused: bool,
+    /// It takes 300 ms.
+    #[serde(default)]
+    lasts: bool,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -35,11 +40,31 @@ struct Fired {
     timers: i64,
 }
 
+/// The clock, and a database that ends a transaction which sends no statement for `IDLE_MAX`.
+struct World {
+    clock: Arc<ManualClock>,
+    database: MemoryDatabase,
+}
+
+const IDLE_MAX: Duration = Duration::from_millis(400);
+
+impl World {
+    /// Takes time without a statement, behind what the run before took.
+    fn idle(&self, since: Duration, time: Duration) {
+        self.clock.advance(time);
+        if since + time > IDLE_MAX {
+            self.database.set_down(true);
+            self.database.set_down(false);
+        }
+    }
+}
+
 /// Counts the records and the timers of each row. A name tells what the timer does.
 #[derive(Default)]
 struct Alarm {
-    /// The clock, and the database that ends the transactions of timers which take too long.
-    world: Arc<OnceLock<(Arc<ManualClock>, MemoryDatabase)>>,
+    world: Arc<OnceLock<World>>,
+    /// A record has just taken 300 ms.
+    has_lasted: AtomicBool,
 }
 
 impl Algorithm for Alarm {
@@ -54,6 +79,10 @@ impl Algorithm for Alarm {
             (Some(name), None) => context.cancel_timer(name)?,
             (None, _) => {}
         }
+        self.has_lasted.store(order.lasts, Ordering::Relaxed);
+        if order.lasts {
+            self.world.get().unwrap().idle(Duration::ZERO, Duration::from_millis(300));
+        }
         if order.refused { Err(Reject::new("told to")) } else { Ok(Vec::new()) }
     }
 
@@ -64,16 +93,33 @@ impl Algorithm for Alarm {
             "refuse" => return Err(Reject::new("told to")),
             "again" if account.timers < 3 => context.set_timer("again", At::Event(context.event_time_ms() + 10))?,
             "wide" => return Ok(vec![Fired { name: "x".repeat(3_000), timers: 0 }]),
-            "slow" => {
-                let (clock, database) = self.world.get().unwrap();
-                clock.advance(Duration::from_millis(500));
-                database.set_down(true);
-                database.set_down(false);
+            "slow" => self.world.get().unwrap().idle(Duration::ZERO, Duration::from_millis(500)),
+            "lasts" => {
+                let since = if self.has_lasted.load(Ordering::Relaxed) { 300 } else { 0 };
+                self.world.get().unwrap().idle(Duration::from_millis(since), Duration::from_millis(200));
             }
             "wall" => context.set_timer("wall", At::Wall(0))?,
             _ => {}
         }
         Ok(vec![Fired { name: name.into(), timers: account.timers }])
+    }
+}
+
+/// An [`Alarm`] beside a table.
+struct Joined;
+
+impl Algorithm for Joined {
+    type Event = (Order, Option<serde_json::Value>);
+    type Row = Account;
+    type Notices = Vec<Fired>;
+
+    fn apply(
+        &self,
+        (order, _): Self::Event,
+        account: &mut Account,
+        context: &mut Context<'_>,
+    ) -> Result<Vec<Fired>, Reject> {
+        Alarm::default().apply(order, account, context)
     }
 }
 
@@ -278,16 +324,22 @@ fn a_timer_whose_row_cannot_be_read_is_a_dead_letter_and_no_other_timer_or_recor
     assert_eq!(row(&mut driver, 10), (1, 0));
 }
 
+/// A driver whose database ends a transaction that sends no statement for 400 ms.
+fn impatient(accounts: i64) -> TestDriver {
+    let world = Arc::default();
+    let mut topology = Topology::new("p");
+    let alarm = Alarm { world: Arc::clone(&world), ..Alarm::default() };
+    topology.source("orders").update("accounts", alarm).with_timers("alarms").to("fired");
+    let mut driver = filled(TestDriver::new(topology), accounts);
+    driver.database().limit_idle(Some(IDLE_MAX));
+    assert!(world.set(World { clock: driver.clock(), database: driver.database().clone() }).is_ok());
+    driver
+}
+
 /// As a record that takes longer than the database lets a transaction idle.
 #[test]
 fn a_timer_that_takes_too_long_is_a_dead_letter_and_no_other_timer_or_record_is() {
-    let world = Arc::default();
-    let mut topology = Topology::new("p");
-    let alarm = Alarm { world: Arc::clone(&world) };
-    topology.source("orders").update("accounts", alarm).with_timers("alarms").to("fired");
-    let mut driver = filled(TestDriver::new(topology), 11);
-    driver.database().limit_idle(Some(Duration::from_millis(400)));
-    assert!(world.set((driver.clock(), driver.database().clone())).is_ok());
+    let mut driver = impatient(11);
     for id in 0..10 {
         set(&mut driver, id, 1, if id == 6 { "slow" } else { "x" }, 5);
     }
@@ -297,6 +349,52 @@ fn a_timer_that_takes_too_long_is_a_dead_letter_and_no_other_timer_or_record_is(
     assert_eq!(fired(&mut driver).len(), 9);
     assert_eq!(codes(&mut driver), [("too-slow".to_owned(), Some("slow".to_owned()))]);
     assert_eq!((row(&mut driver, 10), row(&mut driver, 6)), ((1, 0), (1, 0)));
+}
+
+/// A row is written before its next run where the table does not keep it as it is; the time behind that statement counts, too.
+#[test]
+fn a_timer_that_takes_too_long_behind_a_row_that_was_written_is_a_dead_letter() {
+    let mut driver = impatient(7);
+    driver.database().round(&accounts(), |_| {});
+    set(&mut driver, 6, 1, "slow", 5);
+    set(&mut driver, 6, 1, "x", 4);
+    driver.run();
+    send(&mut driver, 6, 5, &json!({}));
+    driver.run();
+    assert_eq!(codes(&mut driver), [("too-slow".to_owned(), Some("slow".to_owned()))]);
+    assert_eq!((fired(&mut driver), row(&mut driver, 6)), (all(&[(6, "x", 1)]), (3, 1)));
+    assert!(driver.halts().is_empty());
+}
+
+/// The record is decided without its timer, which waits for the next one.
+#[test]
+fn a_record_and_its_timer_that_together_take_too_long_are_no_dead_letters() {
+    let mut driver = impatient(2);
+    set(&mut driver, 0, 1, "lasts", 5);
+    driver.run();
+    send(&mut driver, 1, 5, &json!({"lasts": true}));
+    driver.run();
+    assert_eq!((codes(&mut driver), row(&mut driver, 1)), (vec![], (1, 0)));
+    send(&mut driver, 1, 6, &json!({}));
+    assert_eq!((fired(&mut driver), codes(&mut driver)), (all(&[(0, "lasts", 1)]), vec![]));
+}
+
+/// The times of a table's records move no clock, so the rows of timers that lie in between are not read.
+#[test]
+fn records_of_a_table_read_no_row_of_a_timer() {
+    let mut topology = Topology::new("p");
+    let orders = topology.source("orders").left_join(TableTopic::<serde_json::Value>::new("users"));
+    orders.update("accounts", Joined).with_timers("alarms").to("fired");
+    let mut driver = filled(TestDriver::new(topology), 2);
+    set(&mut driver, 0, 1, "x", 50);
+    driver.run();
+    driver.database().refuse_key(&accounts(), 0);
+    for at in [100, 101, 102] {
+        let (key, value) = (Some(b"1".to_vec()), Some(b"{}".to_vec()));
+        driver.send_record("users", Sent { key, value, timestamp_ms: Some(at), ..Sent::default() });
+    }
+    driver.run();
+    assert_eq!(driver.status(0).value(Counter::DatabaseRetries), 0);
 }
 
 #[test]

@@ -27,11 +27,6 @@ impl<'a> Enough<'a> {
         self.clock.elapsed()
     }
 
-    /// Whether its time is over.
-    pub(crate) fn is_over_time(&self) -> bool {
-        self.now() >= self.until
-    }
-
     /// Whether the batch has enough with one more record, which has `bytes` for the outbox.
     pub(crate) fn with(&mut self, bytes: usize) -> bool {
         self.bytes_left = self.bytes_left.saturating_sub(bytes);

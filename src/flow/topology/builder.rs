@@ -268,7 +268,8 @@ impl<'t, A: Algorithm> StepBuilder<'t, A> {
         if let Some(idle) = said.and_then(|said| idle_keys(said, &step, !group.tables.is_empty())) {
             group.topology.errors.push(idle);
         }
-        group.topology.errors.extend(every.and_then(|every| no_ticks(every, timers.is_some())));
+        let may_tick = matches!(&step, StepKind::Log(step) if step.key_type().is_none());
+        group.topology.errors.extend(every.and_then(|every| no_ticks(every, may_tick, timers.is_some())));
         if let Some((timers, goes_by_wall)) = timers {
             group.topology.errors.extend(no_timers(&timers, goes_by_wall, &step, gathers.is_some()));
             stores.push(store_of(&timers, goes_by_wall).spec().clone());
@@ -316,7 +317,10 @@ impl<A: Algorithm<Row = ()>> StepBuilder<'_, A> {
 }
 
 /// Why there can be no ticks.
-fn no_ticks(period: Duration, has_timers: bool) -> Option<String> {
+fn no_ticks(period: Duration, may_tick: bool, has_timers: bool) -> Option<String> {
+    if !may_tick {
+        return Some("every(): it runs a process step for its whole partition; a step by key has timers of its keys: with_timers()".into());
+    }
     if period.as_millis() == 0 {
         return Some("every(): its period is less than a millisecond; give it a longer one".into());
     }

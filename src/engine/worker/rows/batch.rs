@@ -173,7 +173,8 @@ impl<'a> Batch<'a> {
     }
 
     /// Runs the step over every record, in order, until the batch has enough. `rows` is offered each change of a
-    /// suspect row, and changes of others that have a next record. Answers whether records were left over.
+    /// suspect row, and changes of others that have a next record. Answers whether records were left over since it has; those of
+    /// a task whose timers go beyond what was looked up wait for the next batch whatever its size.
     ///
     /// # Errors
     /// The error of `rows`, or of a store: nothing of the batch may be committed.
@@ -184,7 +185,7 @@ impl<'a> Batch<'a> {
         rows: &mut impl Writer<E>,
     ) -> Result<bool, E> {
         let mut stopped: Vec<bool> = vec![false; self.shares.len()];
-        let (mut begun, mut has_left): (BTreeSet<TaskId>, bool) = Default::default();
+        let mut begun: BTreeSet<TaskId> = BTreeSet::new();
         for number in 0..self.entries.len() {
             let Some(share) = self.entries.get(number).map(|entry| entry.share) else { continue };
             if stopped.get(share).is_none_or(|stop| *stop) {
@@ -192,7 +193,6 @@ impl<'a> Batch<'a> {
             }
             if self.is_beyond(number, stores, &begun) {
                 self.stop_task(share, &mut stopped);
-                has_left = true;
                 continue;
             }
             if self.decide_entry(number, stores, rows)? {
@@ -207,10 +207,10 @@ impl<'a> Batch<'a> {
                 None => 0,
             };
             if enough.with(bytes) {
-                return Ok(has_left || number + 1 < self.entries.len());
+                return Ok(number + 1 < self.entries.len());
             }
         }
-        Ok(has_left)
+        Ok(false)
     }
 
     /// Stops all shares of the task of one.

@@ -149,7 +149,7 @@ impl RowsLane {
         let reject = too_slow.map(|limit| slow(self.decide_time, limit)).or_else(|| fault.reject().cloned());
         let fired = std::mem::take(&mut self.fired);
         if let (true, Some(reject)) = (is_final, &reject)
-            && self.blame_timer(&mut set_aside, fired, too_slow.is_some(), reject)
+            && self.blame_timer(&mut set_aside, fired, too_slow, reject)
         {
             set_aside.slow = 0;
         } else if let (true, None, Some(reject)) = (is_final, &set_aside.reject, reject) {
@@ -179,11 +179,15 @@ impl RowsLane {
     /// Seeks the timer to blame for the failure of a record that was alone, among those behind it: one whose row cannot be read, or
     /// that took most of the time, where it was too long. Otherwise ever fewer fire, and one that does so alone is a dead letter
     /// with `reject`, unless the batch fails without it, too. False where none is to blame.
-    fn blame_timer(&self, set_aside: &mut SetAside, fired: Fired, is_slow: bool, reject: &Reject) -> bool {
+    fn blame_timer(&self, set_aside: &mut SetAside, fired: Fired, too_slow: Option<Duration>, reject: &Reject) -> bool {
         let Fired { count, last, slowest, unread, foreseen } = fired;
-        if is_slow {
-            let Some((_, timer)) = slowest.filter(|(took, _)| *took * 2 > self.decide_time) else { return false };
-            set_aside.over.push((timer, reject.clone()));
+        if let Some(limit) = too_slow {
+            // Where nobody alone took too long, the timers wait for the next record.
+            match slowest {
+                Some((took, timer)) if took > limit => set_aside.over.push((timer, reject.clone())),
+                Some(_) if set_aside.most_timers > 0 => set_aside.most_timers = 0,
+                _ => return false,
+            }
             return true;
         }
         if foreseen > 0 && !self.was_set_aside {

@@ -38,7 +38,9 @@ pub(super) fn foresee(
 ) -> Result<Vec<Foreseen>, StoreTrouble> {
     let mut out = Vec::new();
     for (task, keyed) in stores.iter_mut().filter(|(_, keyed)| keyed.has_timers()) {
-        let records = shares.iter().filter(|share| share.task == *task).flat_map(|share| &share.records);
+        // Records of a table move no clock.
+        let streams = shares.iter().filter(|share| share.task == *task && !share.is_table);
+        let records = streams.flat_map(|share| &share.records);
         let times = records.map(|record| record.timestamp).filter(|at| terms.horizon.allows(*at));
         let latest = times.max().unwrap_or(keyed.clock()).max(keyed.clock());
         let timers = keyed

@@ -65,7 +65,7 @@ use crate::engine::worker::rows::outcome::Reached;
 use crate::engine::worker::rows::prepared::{Advance, Prepared, Undone, Wanted};
 use crate::engine::worker::rows::share::Share;
 use crate::engine::worker::rows::terms::{StoreTrouble, TaskStores, Terms};
-use crate::engine::worker::rows::writes::{Early, write_rows};
+use crate::engine::worker::rows::writes::{Early, Idle, write_rows};
 use crate::engine::worker::wiring::Wiring;
 use crate::flow::effect::Reject;
 use crate::flow::record::{NextOffset, Offset, Timestamp};
@@ -196,11 +196,10 @@ impl RowsLane {
         // took.
         let room = if stores.is_empty() { usize::MAX } else { outstanding.room(Size::MAX).bytes };
         let enough = Enough::new(&**clock, DECIDE_TIME, NOTICE_BYTES.min(room));
-        let mut early = Early { rows: &mut **rows, has_suspects, at_once, clock: &**clock, deciding_ended: None };
-        let began = clock.elapsed();
+        let mut early = Early { rows: &mut **rows, has_suspects, at_once, idle: Idle::new(&**clock) };
         let decided = batch.decide(stores, enough, &mut early);
         self.fired = std::mem::take(&mut batch.fired);
-        self.decide_time = early.deciding_ended.unwrap_or_else(|| clock.elapsed()).saturating_sub(began);
+        self.decide_time = early.idle.longest();
         let had_enough = decided?;
         terms.looks.report(&status.undeclared);
         hook.after(Step::Apply)?;

@@ -23,6 +23,10 @@ use crate::flow::timer::{Clock, TURN, TURN_BYTES, Timer};
 use crate::ports::Fault;
 use crate::ports::source::TaskId;
 use std::collections::BTreeSet;
+use std::time::Duration;
+
+/// The time behind which no further timer of one record fires.
+const TURN_TIME: Duration = Duration::from_millis(500);
 
 impl Batch<'_> {
     /// The tables of steps with timers.
@@ -101,7 +105,7 @@ impl Batch<'_> {
         let Some(keyed) = stores.get_mut(&share.task).filter(|keyed| !share.is_table && keyed.may_be_due()) else {
             return Ok(());
         };
-        let mut rung = Rung::default();
+        let (mut rung, began) = (Rung::default(), enough.now());
         let is_over =
             |rung: &Rung| rung.fired >= share.most_timers || rung.rows.len() >= TURN || rung.bytes >= TURN_BYTES;
         'turn: loop {
@@ -114,7 +118,7 @@ impl Batch<'_> {
             }
             for timer in due {
                 // One whose row was not looked for waits for the next record: others that were due before it were taken back.
-                let is_late = rung.fired > 0 && enough.is_over_time();
+                let is_late = rung.fired > 0 && enough.now().saturating_sub(began) >= TURN_TIME;
                 if is_over(&rung) || is_late || self.lacks_row(share, &timer) {
                     break 'turn;
                 }

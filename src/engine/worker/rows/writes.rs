@@ -35,15 +35,32 @@ pub(super) struct Early<'a> {
     pub(super) has_suspects: bool,
     /// Most rows in one statement.
     pub(super) at_once: usize,
-    pub(super) clock: &'a dyn Clock,
-    /// The time of the first statement.
-    pub(super) deciding_ended: Option<Duration>,
+    pub(super) idle: Idle<'a>,
 }
 
-impl Early<'_> {
-    fn note_statement(&mut self) {
-        let clock = self.clock;
-        self.deciding_ended.get_or_insert_with(|| clock.elapsed());
+/// The longest time without a statement.
+pub(super) struct Idle<'a> {
+    clock: &'a dyn Clock,
+    since: Duration,
+    longest: Duration,
+}
+
+impl<'a> Idle<'a> {
+    pub(super) fn new(clock: &'a dyn Clock) -> Self {
+        Self { clock, since: clock.elapsed(), longest: Duration::ZERO }
+    }
+
+    /// The longest time until now.
+    pub(super) fn longest(&self) -> Duration {
+        self.longest.max(self.clock.elapsed().saturating_sub(self.since))
+    }
+
+    /// Ends with a statement, and begins behind it.
+    fn during<T>(&mut self, statement: impl FnOnce() -> T) -> T {
+        self.longest = self.longest();
+        let result = statement();
+        self.since = self.clock.elapsed();
+        result
     }
 }
 
@@ -54,37 +71,42 @@ impl Writer<Undone> for Early<'_> {
 
     /// Writes the row behind the current savepoint, which moves past it on success.
     fn offer(&mut self, table: usize, row: &RowWrite) -> Result<Option<Reject>, Undone> {
-        self.note_statement();
-        match self.rows.write(table, std::slice::from_ref(row)) {
-            Ok(()) => Ok(self.rows.savepoint().map(|()| None)?),
-            Err(WriteFault::Rejected(reject)) => Ok(self.rows.rollback_to_savepoint().map(|()| Some(reject))?),
+        let Self { rows, idle, .. } = self;
+        idle.during(|| match rows.write(table, std::slice::from_ref(row)) {
+            Ok(()) => Ok(rows.savepoint().map(|()| None)?),
+            Err(WriteFault::Rejected(reject)) => Ok(rows.rollback_to_savepoint().map(|()| Some(reject))?),
             Err(WriteFault::Fault(fault)) => Err(fault.into()),
-        }
+        })
     }
 
     /// Writes the rows behind a savepoint of their own.
     fn write(&mut self, table: usize, rows: &[RowWrite]) -> Result<(), Undone> {
-        self.note_statement();
-        let mut refused = Vec::new();
-        for rows in rows.chunks(self.at_once) {
-            self.rows.savepoint()?;
-            write_halves(self.rows, table, rows, &mut refused)?;
-        }
-        if !refused.is_empty() {
-            return Err(suspected(refused));
-        }
-        if self.has_suspects {
-            self.rows.savepoint()?; // a suspect that is refused undoes nothing of this
-        }
-        Ok(())
+        let Self { rows: open, has_suspects, at_once, idle } = self;
+        idle.during(|| {
+            let mut refused = Vec::new();
+            for rows in rows.chunks(*at_once) {
+                open.savepoint()?;
+                write_halves(*open, table, rows, &mut refused)?;
+            }
+            if !refused.is_empty() {
+                return Err(suspected(refused));
+            }
+            if *has_suspects {
+                open.savepoint()?; // a suspect that is refused undoes nothing of this
+            }
+            Ok(())
+        })
     }
 
     fn read(&mut self, table: usize, keys: &[Key]) -> Result<Vec<RowRead>, Undone> {
-        let mut found = Vec::with_capacity(keys.len());
-        for keys in keys.chunks(self.at_once) {
-            found.append(&mut self.rows.read(table, keys)?);
-        }
-        Ok(found)
+        let Self { rows, at_once, idle, .. } = self;
+        idle.during(|| {
+            let mut found = Vec::with_capacity(keys.len());
+            for keys in keys.chunks(*at_once) {
+                found.append(&mut rows.read(table, keys)?);
+            }
+            Ok(found)
+        })
     }
 }
 
