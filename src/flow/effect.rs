@@ -130,6 +130,8 @@ pub struct Applied {
     pub magnitude: Option<f64>,
     /// The threshold in force when the record was decided.
     pub threshold: Option<f64>,
+    /// Whether the record was too late for its windows, and went to the topic of such records.
+    pub is_late: bool,
 }
 
 /// The result of one record in a step without rows.

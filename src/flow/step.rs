@@ -50,6 +50,15 @@ pub trait RowStep: Send + Sync {
         let _ = (timer, row, context);
         Err(Reject::skip("no-timer"))
     }
+
+    /// Drops what a timer was set for that has failed, in the stores: no row is touched.
+    ///
+    /// # Errors
+    /// [`Reject`]: the stores stay as they are.
+    fn give_up(&self, timer: &Timer, context: &mut Context<'_>) -> Result<(), Reject> {
+        let _ = (timer, context);
+        Ok(())
+    }
 }
 
 /// The code that the engine runs for each record of a sub-topology without rows. It commits through the log.
@@ -77,6 +86,9 @@ pub trait LogStep: Send + Sync {
         Err(Reject::skip("no-timer"))
     }
 }
+
+/// The code of a record whose row is missing.
+pub(crate) const MISSING_ROW: &str = "missing-row";
 
 /// Makes the row of a record whose row is missing.
 pub(crate) type NewRow<A> = Box<dyn Fn(&Context<'_>) -> <A as Algorithm>::Row + Send + Sync>;
@@ -160,19 +172,19 @@ impl<A: Algorithm, S: ReadEvent<A::Event>> RowStep for Update<A, S> {
 
 impl<A: Algorithm, S> Update<A, S> {
     /// Refuses a row that is missing and not made.
-    fn check(&self, row: Option<&[Value]>, context: &Context<'_>) -> Result<(), Reject> {
+    pub(crate) fn check(&self, row: Option<&[Value]>, context: &Context<'_>) -> Result<(), Reject> {
         if row.is_some() || self.table.inserts {
             return Ok(());
         }
-        Err(Reject::dead_letter("missing-row", format!("no row with the id {}", context.key().quoted())))
+        Err(Reject::dead_letter(MISSING_ROW, format!("no row with the id {}", context.key().quoted())))
     }
 
     /// Runs the algorithm over a row, or over the one that is made where it is missing.
-    fn change(
+    pub(crate) fn change<N: IntoIterator<Item = Item<A>>>(
         &self,
         row: Option<&[Value]>,
         context: &mut Context<'_>,
-        run: impl FnOnce(&mut A::Row, &mut Context<'_>) -> Result<A::Notices, Reject>,
+        run: impl FnOnce(&mut A::Row, &mut Context<'_>) -> Result<N, Reject>,
     ) -> Result<Applied, Reject> {
         let mut state: A::Row = match row {
             Some(row) => from_values(row).map_err(|error| unfit(&error))?,
@@ -211,7 +223,7 @@ impl<A: Algorithm, S> Update<A, S> {
     /// is, the version 0.
     fn new_row(&self, context: &Context<'_>) -> Result<A::Row, Reject> {
         let Some(new_row) = &self.chain.new_row else {
-            return Err(Reject::dead_letter("missing-row", format!("no row with the id {}", context.key().quoted())));
+            return Err(Reject::dead_letter(MISSING_ROW, format!("no row with the id {}", context.key().quoted())));
         };
         let row = new_row(context);
         let TableSpec { table, columns, .. } = &self.table;
@@ -270,7 +282,7 @@ impl<A: Algorithm<Row: Default>, S: ReadEvent<A::Event>> LogStep for Aggregate<A
 
 impl LateTo {
     /// Publishes the record as it came, but for the headers that have the names of ours.
-    fn send(&self, record: &Record<'_>) -> Result<Stepped, Reject> {
+    pub(crate) fn send(&self, record: &Record<'_>) -> Result<Stepped, Reject> {
         let headers = record.headers.iter().filter(|header| !is_ours(&header.name)).cloned().collect();
         let envelope = Envelope { headers, ..Envelope::default() };
         if let Some(fault) = envelope.fault() {

@@ -47,3 +47,4 @@ mod unreadable;
 mod usage;
 mod values;
 mod windows;
+mod windows_rows;

@@ -279,7 +279,8 @@ impl<'t, A: Algorithm> StepBuilder<'t, A> {
                 "insert_missing(): only an update step has rows; an aggregate begins with the default of its value";
             group.topology.errors.push(idle.into());
         }
-        stores.extend(own_timers.map(|timers| store_of(&timers, true).spec().clone()));
+        let may_go_by_wall = matches!(step, StepKind::Log(_));
+        stores.extend(own_timers.map(|timers| store_of(&timers, may_go_by_wall).spec().clone()));
         let kept = group.tables.iter().map(|(table, kept)| (table.topic.clone(), Arc::clone(kept)));
         let tables: KeptTables = kept.collect();
         let step = match (step, every) {
@@ -331,12 +332,12 @@ fn no_ticks(period: Duration, may_tick: bool, has_timers: bool) -> Option<String
 /// Why there can be no timers in `step`.
 fn no_timers(store: &str, goes_by_wall: bool, step: &StepKind, gathers: bool) -> Option<String> {
     match step {
+        _ if gathers => Some(format!(
+            "timers {store}: windows and pairs set their own and have no others; remove with_timers(), or use a step without them"
+        )),
         StepKind::Rows(step) if goes_by_wall => Some(format!(
             "timers {store}: the step that updates {} commits through the database, where what fires between two records has no offset that its position could stand for; use with_timers() and event time, or keep timers by the wall clock in an aggregate, whose notices an update step reads",
             step.table().table.name
-        )),
-        StepKind::Log(_) if gathers => Some(format!(
-            "timers {store}: windows and pairs set their own and have no others; remove with_timers(), or use an aggregate without them"
         )),
         _ => None,
     }

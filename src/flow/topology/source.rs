@@ -8,7 +8,7 @@ use crate::flow::partitioning::Declared;
 use crate::flow::reading::{OnUnreadable, Tombstones};
 use crate::flow::record::TopicName;
 use crate::flow::row::{columns_of, may_be_none};
-use crate::flow::step::{Aggregate, ChangeKey, LateTo, Process, Update};
+use crate::flow::step::{Aggregate, Chain, ChangeKey, LateTo, Process, Update};
 use crate::flow::store::Store;
 use crate::flow::table::{Table, TableSpec};
 use crate::flow::topology::builder::{Erase, StepBuilder};
@@ -289,14 +289,8 @@ impl<'t, S> Source<'t, S> {
         self.group.note_unfit(self.events.unfit());
         let (table, events) = (table.into(), self.events);
         let erase: Erase<A> = Box::new(move |chain, _, topology| {
-            topology.check_map_keys::<A::Row>(&format!("table {}", table.name));
-            topology.errors.extend(table.mistake.iter().map(|mistake| format!("table {}: {mistake}", table.name)));
-            let columns = columns_of::<A::Row>().unwrap_or_else(|error| {
-                topology.errors.push(format!("table {}: {error}", table.name));
-                Vec::new()
-            });
-            let (inserts, deletes) = (chain.new_row.is_some(), may_be_none::<A::Row>());
-            StepKind::Rows(Arc::new(Update { chain, events, table: TableSpec { table, columns, inserts, deletes } }))
+            let table = spec_of(table, &chain, topology);
+            StepKind::Rows(Arc::new(Update { chain, events, table }))
         });
         StepBuilder::new(self.group, algorithm, Vec::new(), erase)
     }
@@ -346,4 +340,15 @@ impl<'t, S> Source<'t, S> {
         let erase: Erase<A> = Box::new(move |chain, _, _| StepKind::Log(Arc::new(Process { chain, events })));
         StepBuilder::new(self.group, algorithm, Vec::new(), erase)
     }
+}
+
+/// The table of a step with its columns, as the algorithm's row has them. Mistakes are noted.
+pub(super) fn spec_of<A: Algorithm>(table: Table, chain: &Chain<A>, topology: &mut Topology) -> TableSpec {
+    topology.check_map_keys::<A::Row>(&format!("table {}", table.name));
+    topology.errors.extend(table.mistake.iter().map(|mistake| format!("table {}: {mistake}", table.name)));
+    let columns = columns_of::<A::Row>().unwrap_or_else(|error| {
+        topology.errors.push(format!("table {}: {error}", table.name));
+        Vec::new()
+    });
+    TableSpec { table, columns, inserts: chain.new_row.is_some(), deletes: may_be_none::<A::Row>() }
 }

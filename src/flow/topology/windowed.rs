@@ -1,9 +1,18 @@
 //! A source whose records are gathered in windows, under construction.
 
+use crate::flow::algorithm::Algorithm;
 use crate::flow::events::{Plain, ReadEvent};
+use crate::flow::record::TopicName;
+use crate::flow::step::{LateTo, Update};
 use crate::flow::store::Store;
-use crate::flow::topology::{Gathers, Source, StepBuilder};
-use crate::flow::window::{Clock, Emit, InWindows, Late, Terms, WindowKind, Windowed, Windows, millis};
+use crate::flow::table::Table;
+use crate::flow::topology::builder::Erase;
+use crate::flow::topology::source::spec_of;
+use crate::flow::topology::{Gathers, Source, StepBuilder, StepKind};
+use crate::flow::window::{
+    Clock, Emit, InWindows, Late, Terms, UpdateByWindows, WindowKind, Windowed, Windows, millis,
+};
+use std::sync::Arc;
 use std::time::Duration;
 
 impl<'t, S> Source<'t, S> {
@@ -79,9 +88,100 @@ impl<'t, K, S> WindowedSource<'t, K, S> {
         K: WindowKind<W>,
         S: ReadEvent<W::Event>,
     {
+        let store = store.into();
+        let (source, windows, late_topic, (gathers, idle_after)) = self.gather(&store, algorithm);
+        let timers = windows.has_timers().then(|| format!("{}-timers", store.spec().name));
+        source.aggregate_or(store, windows, late_topic).gathering(gathers, timers, idle_after)
+    }
+
+    /// Keeps the windows of each key in a store beside the partition, and runs an algorithm over the row of the key with each notice
+    /// of a window that is given out: in the database transaction of the record behind which it is given out. The row of an event
+    /// stays as it is, and need not be there. A window that is refused with its row is a dead letter of its own.
+    ///
+    /// ```
+    /// # use serde::{Deserialize, Serialize};
+    /// # use std::time::Duration;
+    /// # use tidegate::flow::window::{Tumbling, Window, Windowed};
+    /// # use tidegate::flow::{Algorithm, Context, Reject, Topology};
+    /// # #[derive(Deserialize)] struct Reading { watts: f64 }
+    /// #[derive(Serialize)]
+    /// struct Hour { watts: f64 }
+    /// # struct Hours;
+    /// # impl Windowed for Hours {
+    /// #     type Event = Reading; type Value = f64; type Notices = Option<Hour>;
+    /// #     fn add(&self, reading: &Reading, most: &mut f64, _: &mut Context<'_>) -> Result<(), Reject> {
+    /// #         *most = most.max(reading.watts);
+    /// #         Ok(())
+    /// #     }
+    /// #     fn emit(&self, most: &f64, _: &Window<'_>) -> Option<Hour> { Some(Hour { watts: *most }) }
+    /// # }
+    /// #[derive(Serialize, Deserialize)]
+    /// struct Device { peak: f64 }
+    ///
+    /// struct Peaks;
+    ///
+    /// impl Algorithm for Peaks {
+    ///     type Event = Hour;
+    ///     type Row = Device;
+    ///     type Notices = Option<f64>;
+    ///
+    ///     fn apply(&self, hour: Hour, device: &mut Device, _: &mut Context<'_>) -> Result<Option<f64>, Reject> {
+    ///         let is_more = hour.watts > device.peak;
+    ///         device.peak = device.peak.max(hour.watts);
+    ///         Ok(is_more.then_some(device.peak))
+    ///     }
+    /// }
+    ///
+    /// let mut topology = Topology::new("meters");
+    /// topology
+    ///     .source("readings")
+    ///     .window(Tumbling::of(Duration::from_secs(3_600)).grace(Duration::from_secs(60)))
+    ///     .update("devices", "hours", Hours, Peaks)
+    ///     .to("peaks");
+    /// assert_eq!(topology.validate(), Ok(()));
+    /// ```
+    pub fn update<W, A>(
+        self,
+        table: impl Into<Table>,
+        store: impl Into<Store<Windows<W::Value>>>,
+        windowed: W,
+        algorithm: A,
+    ) -> StepBuilder<'t, A>
+    where
+        W: Windowed,
+        A: Algorithm<Event = <W::Notices as IntoIterator>::Item>,
+        K: WindowKind<W>,
+        S: ReadEvent<W::Event>,
+    {
+        let store = store.into();
+        let (mut source, windows, late_topic, (gathers, idle_after)) = self.gather(&store, windowed);
+        source.note(idle_after.map(|_| {
+            format!("store {}: idle_after() closes windows between two records, which have no offset that the database's position could stand for; leave it out, or let an aggregate keep the windows and an update step read its notices", store.spec().name)
+        }));
+        source.group.note_unfit(source.events.unfit());
+        let Source { group, events, .. } = source;
+        let late_to = late_topic.clone().map(|topic| LateTo { topic, content_type: group.reading.format.content_type() });
+        group.topology.check_map_keys::<Windows<W::Value>>(&format!("store {}", store.spec().name));
+        let (spec, timers, table) = (store.spec().clone(), format!("{}-timers", store.spec().name), table.into());
+        let erase: Erase<A> = Box::new(move |chain, _, topology| {
+            let update = Update { table: spec_of(table, &chain, topology), chain, events: () };
+            StepKind::Rows(Arc::new(UpdateByWindows { update, windows, store, events, late_to }))
+        });
+        let step = StepBuilder::new(group, algorithm, vec![spec], erase).late_to(late_topic);
+        step.gathering(gathers, Some(timers), None)
+    }
+
+    /// The windows with what was said of them, and the source. Mistakes are noted.
+    fn gather<W: Windowed>(
+        self,
+        store: &Store<Windows<W::Value>>,
+        algorithm: W,
+    ) -> (Source<'t, S>, InWindows<W>, Option<TopicName>, (Gathers, Option<Duration>))
+    where
+        K: WindowKind<W>,
+    {
         let Self { mut source, kind, corrections, emit, late, clock, idle_after, late_to } = self;
-        let (store, spec) = (store.into(), kind.into_spec());
-        let name = &store.spec().name;
+        let (name, spec) = (&store.spec().name, kind.into_spec());
         let is_idle = matches!(emit, Emit::Every(time) if millis(time) < 1);
         source.note(is_idle.then(|| {
             format!("store {name}: Emit::Every() is told a time of at least 1 ms; Emit::OnUpdate tells of each event")
@@ -95,15 +195,13 @@ impl<'t, K, S> WindowedSource<'t, K, S> {
                 .filter(|time| millis(*time) < 1)
                 .map(|_| format!("store {name}: idle_after() is told a time of at least 1 ms")),
         );
-        let timers = format!("{name}-timers");
         let late_topic = late_to.and_then(|topic| source.group.topology.parse(&topic));
         let (corrections, idle_ms) = (millis(corrections), idle_after.map(millis));
         let algorithm = InWindows::new(algorithm, spec, Terms { corrections, emit, late, clock, idle_after: idle_ms });
-        let timers = algorithm.has_timers().then_some(timers);
         let gathers = match clock {
             Clock::PerKey => Gathers::WindowsByKey,
             Clock::PerPartition => Gathers::WindowsByTask,
         };
-        source.aggregate_or(store, algorithm, late_topic).gathering(gathers, timers, idle_after)
+        (source, algorithm, late_topic, (gathers, idle_after))
     }
 }

@@ -187,6 +187,46 @@ impl<W: Windowed> InWindows<W> {
         }
     }
 
+    /// Adds an event to its windows, and gives out what is to be told by then.
+    ///
+    /// # Errors
+    /// It is too late, has no time that is taken, or is refused.
+    pub(super) fn gather(
+        &self,
+        event: &W::Event,
+        kept: &mut Windows<W::Value>,
+        context: &mut Context<'_>,
+        give_out: &mut dyn FnMut(&Working<W::Value>, Pane),
+    ) -> Result<(), Reject> {
+        let Self { algorithm, spec, terms, kind } = self;
+        let at = self.time_of(event, context);
+        context.check_event_time(Timestamp(at))?;
+        let clock = self.clock_of(kept, context).map_or(at, |clock| clock.max(at));
+        let kept_for = self.kept_for();
+        kept.become_of(kind, give_out);
+        let moment = Moment { at, clock, kept_for, is_told_early: terms.emit == Emit::OnUpdate };
+        let placed = kept.place(algorithm, spec, moment, give_out);
+        if placed.is_empty() {
+            return Err(self.too_late(at, clock));
+        }
+        for number in &placed {
+            if let Some(window) = kept.windows.get_mut(*number) {
+                self.add(event, window, at, context)?;
+            }
+        }
+        self.give_out(kept, clock, Some(&placed), give_out);
+        self.note_handled(kept, context)?;
+        self.note_next(kept, context)
+    }
+
+    /// Whether an event is too late for all of its windows.
+    pub(super) fn refuses(&self, event: &W::Event, kept: &Windows<W::Value>, context: &Context<'_>) -> bool {
+        let at = self.time_of(event, context);
+        let clock = self.clock_of(kept, context).map_or(at, |clock| clock.max(at));
+        let has_time = context.check_event_time(Timestamp(at)).is_ok();
+        has_time && kept.is_too_late(&self.kind, self.spec.shape, (at, clock), self.kept_for())
+    }
+
     /// Adds an event to one of its windows.
     fn add(
         &self,
@@ -229,27 +269,8 @@ impl<W: Windowed> Algorithm for InWindows<W> {
         kept: &mut Windows<W::Value>,
         context: &mut Context<'_>,
     ) -> Result<Panes<NoticeOf<W>>, Reject> {
-        let Self { algorithm, spec, terms, kind } = self;
-        let at = self.time_of(&event, context);
-        context.check_event_time(Timestamp(at))?;
-        let clock = self.clock_of(kept, context).map_or(at, |clock| clock.max(at));
         let (mut notices, key) = (Panes::default(), context.key);
-        let mut give_out = |window: &Working<W::Value>, pane: Pane| self.tell(key, window, pane, &mut notices);
-        let kept_for = self.kept_for();
-        kept.become_of(kind, &mut give_out);
-        let moment = Moment { at, clock, kept_for, is_told_early: terms.emit == Emit::OnUpdate };
-        let placed = kept.place(algorithm, spec, moment, &mut give_out);
-        if placed.is_empty() {
-            return Err(self.too_late(at, clock));
-        }
-        for number in &placed {
-            if let Some(window) = kept.windows.get_mut(*number) {
-                self.add(&event, window, at, context)?;
-            }
-        }
-        self.give_out(kept, clock, Some(&placed), &mut give_out);
-        self.note_handled(kept, context)?;
-        self.note_next(kept, context)?;
+        self.gather(&event, kept, context, &mut |window, pane| self.tell(key, window, pane, &mut notices))?;
         Ok(notices)
     }
 
@@ -259,7 +280,9 @@ impl<W: Windowed> Algorithm for InWindows<W> {
         kept: &mut Windows<W::Value>,
         context: &mut Context<'_>,
     ) -> Result<Panes<NoticeOf<W>>, Reject> {
-        self.at_timer(name, kept, context)
+        let (mut notices, key) = (Panes::default(), context.key);
+        self.close(name, kept, context, &mut |window, pane| self.tell(key, window, pane, &mut notices))?;
+        Ok(notices)
     }
 
     fn parts(notices: Panes<NoticeOf<W>>) -> Parts<Panes<NoticeOf<W>>> {
@@ -267,9 +290,6 @@ impl<W: Windowed> Algorithm for InWindows<W> {
     }
 
     fn is_too_late(&self, event: &W::Event, kept: &Windows<W::Value>, context: &Context<'_>) -> bool {
-        let at = self.time_of(event, context);
-        let clock = self.clock_of(kept, context).map_or(at, |clock| clock.max(at));
-        let has_time = context.check_event_time(Timestamp(at)).is_ok();
-        has_time && kept.is_too_late(&self.kind, self.spec.shape, (at, clock), self.kept_for())
+        self.refuses(event, kept, context)
     }
 }

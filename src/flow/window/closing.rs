@@ -3,7 +3,6 @@
 use crate::flow::algorithm::Context;
 use crate::flow::effect::Reject;
 use crate::flow::timer::At;
-use crate::flow::window::algorithm::{NoticeOf, Panes};
 use crate::flow::window::kept::{Idle, Windows, Working};
 use crate::flow::window::{Clock, InWindows, Pane, Windowed};
 
@@ -55,13 +54,14 @@ impl<W: Windowed> InWindows<W> {
         Ok(())
     }
 
-    /// Closes what a timer was set for.
-    pub(super) fn at_timer(
+    /// Closes what a timer was set for, and gives it out.
+    pub(super) fn close(
         &self,
         name: &str,
         kept: &mut Windows<W::Value>,
         context: &mut Context<'_>,
-    ) -> Result<Panes<NoticeOf<W>>, Reject> {
+        give_out: &mut dyn FnMut(&Working<W::Value>, Pane),
+    ) -> Result<(), Reject> {
         let clock = match name {
             CLOSE if self.terms.clock == Clock::PerKey => None, // of a release before
             CLOSE => {
@@ -70,14 +70,11 @@ impl<W: Windowed> InWindows<W> {
             }
             _ => self.idle_until(kept, context)?,
         };
-        let (mut notices, key) = (Panes::default(), context.key);
         if let Some(clock) = clock {
-            let give_out = &mut |window: &Working<W::Value>, pane: Pane| self.tell(key, window, pane, &mut notices);
             kept.become_of(&self.kind, give_out);
             self.give_out(kept, clock, None, give_out);
         }
-        self.note_next(kept, context)?;
-        Ok(notices)
+        self.note_next(kept, context)
     }
 
     /// The clock that closes every window of a key which is idle; none where a record has come since the timer was set: it is

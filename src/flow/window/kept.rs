@@ -22,6 +22,22 @@ pub struct Windows<V> {
     /// The time of the partition's clock at which the next window closes, where that is the clock of windows.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub closes_ms: Option<i64>,
+    /// Those that were given out and wait for their run over the key's row, beside a table.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub for_row: Vec<ForRow>,
+}
+
+/// A window that was given out and waits for its run over a row.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct ForRow {
+    /// Its first millisecond.
+    pub start_ms: i64,
+    /// The millisecond behind its last one.
+    pub end_ms: i64,
+    /// Its value, as JSON.
+    pub value: String,
+    /// Why it was given out.
+    pub pane: Pane,
 }
 
 /// A key without records.
@@ -35,7 +51,7 @@ pub struct Idle {
 
 impl<V> Default for Windows<V> {
     fn default() -> Self {
-        Self { kind: String::new(), clock_ms: None, windows: Vec::new(), idle: None, closes_ms: None }
+        Self { kind: String::new(), clock_ms: None, windows: Vec::new(), idle: None, closes_ms: None, for_row: Vec::new() }
     }
 }
 

@@ -9,20 +9,22 @@ mod algorithm;
 mod closing;
 mod kept;
 mod kind;
+mod rows;
 
 pub use algorithm::{Clock, Emit, InWindows, Late, Panes};
 pub(crate) use algorithm::{LATE, Terms};
 pub(crate) use kept::windows_within;
-pub use kept::{Early, Idle, Windows, Working};
+pub use kept::{Early, ForRow, Idle, Windows, Working};
 pub(crate) use kind::millis;
+pub(crate) use rows::UpdateByWindows;
 pub use kind::{Hopping, HoppingSize, Session, Tumbling, WindowKind, WithGrace};
 
 use crate::flow::algorithm::Context;
 use crate::flow::effect::Reject;
 use crate::flow::key::Key;
 use crate::flow::notice::Announce;
-use serde::Serialize;
 use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
 
 /// The code that runs over windows: it adds events to a window's value, and makes notices of a value that is given out.
 ///
@@ -118,7 +120,7 @@ pub struct Window<'a> {
 }
 
 /// Why a window is given out.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub enum Pane {
     /// It is open, and an event has changed it ([`Emit::OnUpdate`]).
     Early,

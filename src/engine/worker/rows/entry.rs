@@ -56,6 +56,8 @@ pub(super) enum Decided {
         bytes: usize,
         magnitude: Option<f64>,
         threshold: Option<f64>,
+        /// It was too late for its windows, and has a topic of its own.
+        is_late: bool,
     },
     Skipped(String),
     /// It could not be read, and is skipped as its source says.

@@ -8,6 +8,7 @@ use crate::engine::worker::rows::entry::{Decided, Entry, Place};
 use crate::engine::worker::rows::terms::Terms;
 use crate::flow::effect::Reject;
 use crate::flow::record::{Offset, Timestamp};
+use crate::flow::window::LATE;
 use crate::ports::rows::{Counts, OutboxRow, VerdictRow};
 
 /// The progress of one share.
@@ -60,17 +61,24 @@ impl Batch<'_> {
                     }
                     continue;
                 }
-                Decided::Applied { is_changed, rise, notice_count, .. } => {
+                Decided::Applied { is_changed, rise, notice_count, is_late, .. } => {
+                    counts.late += i64::from(*is_late);
                     counts.row_changes += rise;
                     reached.changed += i64::from(*is_changed);
                     counts.announced += notice_count;
                 }
-                Decided::Skipped(_) => counts.skipped += 1,
+                Decided::Skipped(code) => {
+                    counts.late += i64::from(share.may_be_late && code == LATE);
+                    counts.skipped += 1;
+                }
                 Decided::Unreadable(reject) => {
                     counts.skipped += 1;
                     reached.unreadable.push((entry.record.offset, reject.clone()));
                 }
-                Decided::Dead(_) => counts.dead_letters += 1,
+                Decided::Dead(reject) => {
+                    counts.late += i64::from(share.may_be_late && reject.code() == LATE);
+                    counts.dead_letters += 1;
+                }
             }
             *counts += entry.rung.counts;
             reached.changed += entry.rung.changed;

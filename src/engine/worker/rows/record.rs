@@ -14,6 +14,7 @@ use crate::flow::key::Key;
 use crate::flow::net::in_net;
 use crate::flow::record::Record;
 use crate::flow::row::Value;
+use crate::flow::step::MISSING_ROW;
 use crate::flow::store::StateAccess;
 use crate::flow::timer::Timer;
 use crate::ports::note::InHand;
@@ -78,6 +79,22 @@ pub(super) fn decide_run<E: From<StoreTrouble>>(
     Ok(decided)
 }
 
+/// Drops what a timer was set for that has failed, in the stores of its task.
+pub(super) fn give_up<E: From<StoreTrouble>>(
+    terms: &Terms<'_>,
+    share: &Share<'_>,
+    run: &Run<'_>,
+    keyed: &mut Keyed,
+) -> Result<(), E> {
+    let (record, key_type) = (run.record, share.step.table().table.key_type);
+    let Some((timer, key)) = run.timer.zip(key_type.parse(record.key).ok()) else { return Ok(()) };
+    let mut access = keyed.open_beside(record.timestamp);
+    let dropped = in_net(|| share.step.give_up(timer, &mut context(terms, share, record, &key, &mut access)));
+    let is_whole = dropped.is_ok() && access.refusal().is_none();
+    access.end(is_whole).map_err(|trouble| StoreTrouble { task: share.task, trouble })?;
+    Ok(())
+}
+
 /// Keeps one record of a table topic in its store, under `key`: all of it, or nothing.
 pub(super) fn keep_record<E: From<StoreTrouble>>(
     terms: &Terms<'_>,
@@ -94,8 +111,17 @@ pub(super) fn keep_record<E: From<StoreTrouble>>(
     let kept = kept.and_then(|()| access.refusal().map_or(Ok(()), Err));
     let bytes = access.written_bytes();
     access.end(kept.is_ok()).map_err(|trouble| StoreTrouble { task: share.task, trouble })?;
-    let (is_changed, notices, notice_count, magnitude, threshold) = (false, Vec::new(), 0, None, None);
-    Ok(kept.map(|()| Decided::Applied { is_changed, rise: 0, notices, notice_count, bytes, magnitude, threshold }))
+    let (is_changed, notices, notice_count, magnitude, threshold, is_late) = (false, Vec::new(), 0, None, None, false);
+    Ok(kept.map(|()| Decided::Applied {
+        is_changed,
+        rise: 0,
+        notices,
+        notice_count,
+        bytes,
+        magnitude,
+        threshold,
+        is_late,
+    }))
 }
 
 fn context<'a>(
@@ -137,8 +163,9 @@ fn with_columns(columns: &[usize], mut row: Vec<Value>, values: Vec<Value>) -> V
 /// What the setting says of a record whose row is missing, where its step answers that it makes none.
 fn missing(policy: MissingRow, reject: Reject) -> Reject {
     match policy {
-        MissingRow::Skip => Reject::skip("missing-row"),
-        MissingRow::Retry => Reject::retry("missing-row", reject.message()),
+        _ if reject.code() != MISSING_ROW => reject,
+        MissingRow::Skip => Reject::skip(MISSING_ROW),
+        MissingRow::Retry => Reject::retry(MISSING_ROW, reject.message()),
         MissingRow::DeadLetter | MissingRow::Insert => reject,
     }
 }
@@ -233,5 +260,6 @@ fn apply(
         bytes: all_bytes,
         magnitude: applied.magnitude,
         threshold: applied.threshold,
+        is_late: applied.is_late,
     })
 }

@@ -35,6 +35,8 @@ pub(super) struct Share<'a> {
     pub(super) is_table: bool,
     /// Whether the step has stores.
     pub(super) is_stateful: bool,
+    /// Whether a record may come too late for what the step gathers events in.
+    pub(super) may_be_late: bool,
     /// Whether event time decides which of their values the step finds.
     pub(super) is_timed: bool,
     /// The places of the key's columns, each behind its number in the key, and of the version, where a struct has them: the

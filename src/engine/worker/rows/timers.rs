@@ -11,7 +11,7 @@ use crate::engine::task::in_hand::Hand;
 use crate::engine::worker::enough::Enough;
 use crate::engine::worker::rows::batch::Batch;
 use crate::engine::worker::rows::entry::{Decided, Rung};
-use crate::engine::worker::rows::record::Run;
+use crate::engine::worker::rows::record::{Run, give_up};
 use crate::engine::worker::rows::share::Share;
 use crate::engine::worker::rows::terms::{StoreTrouble, TaskStores, Terms};
 use crate::engine::worker::rows::writer::Writer;
@@ -170,7 +170,11 @@ impl Batch<'_> {
         let began = enough.now();
         let decided = self.run_timer(share, &run, keyed, rows);
         self.fired.note(timer, enough.now().saturating_sub(began));
-        match decided? {
+        let decided = decided?;
+        if matches!(&decided, Err(reject) if reject.code() != AWAITS_LIMIT) {
+            give_up(self.terms, share, &run, keyed)?;
+        }
+        match decided {
             Ok(Decided::Applied { is_changed, rise, mut notices, notice_count, bytes, .. }) => {
                 rung.changed += i64::from(is_changed);
                 rung.counts.row_changes += rise;

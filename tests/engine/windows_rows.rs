@@ -1,0 +1,294 @@
+//! Windows beside rows: what one gives out changes the row of its key, in the transaction of the record that it is given out behind.
+
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+use std::time::Duration;
+use tidegate::engine::status::Counter;
+use tidegate::flow::row::Value;
+use tidegate::flow::window::{Clock, Emit, Merge, Pane, Session, Tumbling, Window, Windowed};
+use tidegate::flow::{Algorithm, Context, Reject, Table, Topology};
+use tidegate::ports::history::Found;
+use tidegate::testing::{Sent, TestDriver};
+
+#[derive(Deserialize)]
+struct Reading {
+    watts: i64,
+}
+
+/// Adds up the watts of a window.
+struct Sums;
+
+/// What a window gives out: its sum, negative where it is taken back.
+#[derive(Serialize)]
+struct Sum {
+    watts: i64,
+    is_early: bool,
+}
+
+impl Windowed for Sums {
+    type Event = Reading;
+    type Value = i64;
+    type Notices = Option<Sum>;
+
+    fn add(&self, reading: &Reading, sum: &mut i64, _: &mut Context<'_>) -> Result<(), Reject> {
+        *sum += reading.watts;
+        Ok(())
+    }
+
+    fn emit(&self, sum: &i64, window: &Window<'_>) -> Option<Sum> {
+        assert_ne!(*sum, 13, "told to panic");
+        let (watts, is_early) = match window.pane {
+            Pane::Retraction => (-sum, false),
+            pane => (*sum, pane == Pane::Early),
+        };
+        (watts != 0).then_some(Sum { watts, is_early })
+    }
+}
+
+impl Merge for Sums {
+    fn merge(&self, into: &mut i64, later: i64) {
+        *into += later;
+    }
+}
+
+/// The row of a device: what all of its windows gave out, and how many.
+#[derive(Serialize, Deserialize, Default)]
+struct Device {
+    watts: i64,
+    windows: i64,
+}
+
+struct Totals;
+
+#[derive(Serialize, Deserialize)]
+struct Total {
+    watts: i64,
+    at: i64,
+}
+
+impl Algorithm for Totals {
+    type Event = Sum;
+    type Row = Device;
+    type Notices = Vec<Total>;
+
+    fn apply(&self, sum: Sum, device: &mut Device, context: &mut Context<'_>) -> Result<Vec<Total>, Reject> {
+        if sum.watts == 66 {
+            return Err(Reject::new("told to"));
+        }
+        if !sum.is_early {
+            device.watts += sum.watts;
+            device.windows += 1;
+        }
+        Ok(vec![Total { watts: device.watts, at: context.event_time_ms() }])
+    }
+}
+
+fn ms(time: u64) -> Duration {
+    Duration::from_millis(time)
+}
+
+fn topology(clock: Clock) -> Topology {
+    let mut topology = Topology::new("p");
+    let source = topology.source("readings").window(Tumbling::of(ms(10)).grace(ms(5))).clock(clock);
+    source.update("devices", "sums", Sums, Totals).to("totals");
+    topology
+}
+
+fn filled(mut driver: TestDriver, devices: i64) -> TestDriver {
+    for id in 0..devices {
+        driver.row("devices", id, Device::default());
+    }
+    driver
+}
+
+fn driver(clock: Clock, devices: i64) -> TestDriver {
+    filled(TestDriver::new(topology(clock)), devices)
+}
+
+fn send(driver: &mut TestDriver, id: i64, at: i64, watts: i64) {
+    let value = json!({ "watts": watts }).to_string().into_bytes();
+    let key = Some(id.to_string().into_bytes());
+    driver.send_record("readings", Sent { key, value: Some(value), timestamp_ms: Some(at), ..Sent::default() });
+}
+
+/// The watts and the number of windows of a row.
+fn row(driver: &mut TestDriver, id: i64) -> (i64, i64) {
+    match driver.row_of("devices", id).unwrap().values[..] {
+        [Value::I64(watts), Value::I64(windows)] => (watts, windows),
+        ref other => panic!("{other:?}"),
+    }
+}
+
+fn header(found: &Found, name: &str) -> Option<String> {
+    let header = found.headers.iter().rev().find(|header| header.name == name)?;
+    header.value.clone().map(|value| String::from_utf8(value).unwrap())
+}
+
+/// The notices in their order: id, watts, time.
+fn told(driver: &mut TestDriver) -> Vec<(String, i64, i64)> {
+    let read = |found: Found| {
+        let id = header(&found, "tg_id").unwrap();
+        let Total { watts, at } = serde_json::from_slice(&found.value.unwrap()).unwrap();
+        (id, watts, at)
+    };
+    driver.read_raw("totals").into_iter().map(read).collect()
+}
+
+/// The codes of the dead letters, and the timer that each is of.
+fn letters(driver: &mut TestDriver) -> Vec<(String, Option<String>)> {
+    let letters = driver.read_raw("readings-dlt");
+    let read = |letter: &Found| (header(letter, "kafka_dlt-exception-fqcn").unwrap(), header(letter, "tg_timer"));
+    letters.iter().map(read).collect()
+}
+
+fn devices() -> Table {
+    Table::new("devices")
+}
+
+#[test]
+fn a_window_changes_the_row_of_its_key_once_it_is_closed_by_the_clock_of_that_key() {
+    let mut driver = driver(Clock::PerKey, 2);
+    for (id, at, watts) in [(0, 1, 2), (0, 9, 3), (1, 100, 1), (0, 14, 4)] {
+        send(&mut driver, id, at, watts);
+    }
+    assert_eq!(row(&mut driver, 0), (0, 0), "the grace is not over");
+    send(&mut driver, 0, 15, 1);
+    assert_eq!((row(&mut driver, 0), row(&mut driver, 1)), ((5, 1), (0, 0)));
+    send(&mut driver, 0, 60, 7);
+    assert_eq!(row(&mut driver, 0), (10, 2));
+    assert_eq!(told(&mut driver), [("p/readings/0/4/0".to_owned(), 5, 15), ("p/readings/0/5/0".to_owned(), 10, 60)]);
+    driver.crash_everywhere();
+}
+
+#[test]
+fn the_clock_of_the_partition_closes_the_windows_of_all_keys_in_the_order_of_their_ends() {
+    let mut driver = driver(Clock::PerPartition, 3);
+    for (id, at, watts) in [(0, 1, 2), (1, 12, 3), (0, 14, 4), (2, 25, 9)] {
+        send(&mut driver, id, at, watts);
+    }
+    assert_eq!([0, 1, 2].map(|id| row(&mut driver, id)), [(6, 2), (3, 1), (0, 0)]);
+    let times: Vec<i64> = told(&mut driver).into_iter().map(|(_, _, at)| at).collect();
+    assert_eq!(times, [15, 25, 25]);
+    driver.crash_everywhere();
+}
+
+/// Several are closed by one event: each is run by itself.
+#[test]
+fn a_window_that_is_refused_is_a_dead_letter_of_its_own_and_is_not_tried_again() {
+    let mut driver = driver(Clock::PerKey, 1);
+    driver.database().check(&devices(), |values| match values {
+        [Value::I64(7), _] => Err("no".into()),
+        _ => Ok(()),
+    });
+    // A panic in emit, a refusal, a row that the database refuses, and one that is right.
+    for (at, watts) in [(1, 13), (11, 66), (21, 7), (31, 4)] {
+        send(&mut driver, 0, at, watts);
+    }
+    send(&mut driver, 0, 100, 1);
+    send(&mut driver, 0, 101, 1);
+    driver.run();
+    assert_eq!(row(&mut driver, 0), (4, 1));
+    let codes: Vec<String> = letters(&mut driver).into_iter().map(|(code, timer)| format!("{code} {timer:?}")).collect();
+    assert_eq!(codes, ["panic", "rejected", "constraint"].map(|code| format!("{code} Some(\"for-row\")")));
+}
+
+#[test]
+fn an_event_needs_no_row_and_a_window_without_one_is_a_dead_letter_or_makes_it() {
+    let mut driver = driver(Clock::PerPartition, 1);
+    send(&mut driver, 7, 1, 5);
+    assert_eq!(letters(&mut driver), []);
+    send(&mut driver, 0, 100, 1);
+    driver.run();
+    assert_eq!(letters(&mut driver), [("missing-row".to_owned(), Some("close".to_owned()))]);
+    let mut topology = Topology::new("p");
+    let source = topology.source("readings").window(Tumbling::of(ms(10)).grace(ms(5))).clock(Clock::PerPartition);
+    source.update("devices", "sums", Sums, Totals).insert_missing(|_| Device::default()).to("totals");
+    let mut driver = filled(TestDriver::new(topology), 1);
+    send(&mut driver, 7, 1, 5);
+    assert!(driver.row_of("devices", 7).is_none());
+    send(&mut driver, 0, 100, 1);
+    assert_eq!(row(&mut driver, 7), (5, 1));
+    driver.crash_everywhere();
+}
+
+#[test]
+fn a_session_that_a_late_event_opens_again_is_taken_back_from_its_row() {
+    let mut topology = Topology::new("p");
+    let source = topology.source("readings").window(Session::gap(ms(10)).grace(ms(5))).corrections_for(ms(1_000));
+    source.update("devices", "sums", Sums, Totals).to("totals");
+    let mut driver = filled(TestDriver::new(topology), 1);
+    send(&mut driver, 0, 10, 2);
+    send(&mut driver, 0, 100, 3);
+    assert_eq!(row(&mut driver, 0), (2, 1));
+    send(&mut driver, 0, 15, 4); // a correction, which takes the place of what was told
+    send(&mut driver, 0, 95, 1); // joins the open one
+    send(&mut driver, 0, 300, 1);
+    driver.run();
+    let watts: Vec<i64> = told(&mut driver).into_iter().map(|(_, watts, _)| watts).collect();
+    assert_eq!(watts.first(), Some(&2));
+    assert!(watts.len() >= 3, "{watts:?}");
+    driver.crash_everywhere();
+}
+
+#[test]
+fn early_panes_are_told_with_each_event() {
+    let mut topology = Topology::new("p");
+    let source = topology.source("readings").window(Tumbling::of(ms(10)).grace(ms(5))).emit(Emit::OnUpdate);
+    source.update("devices", "sums", Sums, Totals).to("totals");
+    let mut driver = filled(TestDriver::new(topology), 1);
+    for (at, watts) in [(1, 2), (2, 3), (20, 1)] {
+        send(&mut driver, 0, at, watts);
+    }
+    let told = told(&mut driver);
+    assert_eq!(told.iter().map(|(_, watts, at)| (*watts, *at)).collect::<Vec<_>>(), [(0, 1), (0, 2), (5, 20), (5, 20)]);
+    assert_eq!(row(&mut driver, 0), (5, 1));
+    driver.crash_everywhere();
+}
+
+#[test]
+fn a_late_record_is_counted_and_goes_where_it_is_said() {
+    let late = |late_to: bool| {
+        let mut topology = Topology::new("p");
+        let source = topology.source("readings").window(Tumbling::of(ms(10)).grace(ms(5)));
+        let source = if late_to { source.late_to("late") } else { source };
+        source.update("devices", "sums", Sums, Totals).to("totals");
+        let mut driver = filled(TestDriver::new(topology), 1);
+        send(&mut driver, 0, 100, 1);
+        send(&mut driver, 0, 1, 8);
+        driver.run();
+        driver
+    };
+    let mut driver = late(false);
+    assert_eq!(letters(&mut driver), [("late".to_owned(), None)]);
+    assert_eq!(driver.status(0).value(Counter::Late), 1);
+    driver.crash_everywhere();
+    let mut driver = late(true);
+    let found = driver.read_raw("late");
+    assert_eq!((found.len(), letters(&mut driver)), (1, vec![]));
+    assert_eq!(found[0].value.as_deref(), Some(br#"{"watts":8}"# as &[u8]));
+    assert_eq!(driver.status(0).value(Counter::Late), 1);
+    driver.crash_everywhere();
+}
+
+#[test]
+fn windows_outlive_instances_and_disks() {
+    let mut driver = filled(TestDriver::new(topology(Clock::PerKey)).partitions(2).instances(2), 10);
+    for at in [1, 5, 12, 40] {
+        (0..10).for_each(|id| send(&mut driver, id, at, id + 1));
+    }
+    driver.run();
+    for id in 0..10 {
+        assert_eq!(row(&mut driver, id), (3 * (id + 1), 2), "{id}");
+    }
+    driver.crash_everywhere();
+}
+
+#[test]
+fn what_has_no_offset_beside_rows_is_refused_before_the_start() {
+    let mut topology = Topology::new("p");
+    let source = topology.source("readings").window(Tumbling::of(ms(10)).grace(ms(5))).idle_after(ms(10));
+    source.update("devices", "sums", Sums, Totals).with_timers("own").to("totals");
+    let errors = topology.validate().unwrap_err().join("; ");
+    assert!(errors.contains("store sums: idle_after() closes windows between two records"), "{errors}");
+    assert!(errors.contains("timers own: windows and pairs set their own"), "{errors}");
+}
