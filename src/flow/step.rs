@@ -55,10 +55,7 @@ pub trait RowStep: Send + Sync {
     ///
     /// # Errors
     /// [`Reject`]: the stores stay as they are.
-    fn give_up(&self, timer: &Timer, context: &mut Context<'_>) -> Result<(), Reject> {
-        let _ = (timer, context);
-        Ok(())
-    }
+    fn give_up(&self, timer: &Timer, context: &mut Context<'_>) -> Result<(), Reject>;
 }
 
 /// The code that the engine runs for each record of a sub-topology without rows. It commits through the log.
@@ -167,6 +164,10 @@ impl<A: Algorithm, S: ReadEvent<A::Event>> RowStep for Update<A, S> {
         no_tick(timer)?;
         self.check(row, context)?;
         self.change(row, context, |state, context| self.chain.algorithm.timer(&timer.name, state, context))
+    }
+
+    fn give_up(&self, _: &Timer, _: &mut Context<'_>) -> Result<(), Reject> {
+        Ok(())
     }
 }
 

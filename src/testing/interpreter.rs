@@ -228,10 +228,9 @@ impl Interpreter<'_> {
         let key = spec.table.key_type.parse(record.key)?;
         let at = (spec.table.name.clone(), key.clone());
         let found = self.rows.get(&at).cloned();
-        if found.is_none() && !spec.inserts {
-            let is_skipped = self.settings.missing_row == MissingRow::Skip;
-            let reject = || Reject::dead_letter("missing-row", "");
-            return Err(if is_skipped { Reject::skip("missing-row") } else { reject() });
+        let is_missing = found.is_none() && !spec.inserts;
+        if is_missing && place.sub.gathers.is_none() {
+            return Err(self.missing_row());
         }
         let seen = found.as_ref().map(|row| row.seen(&key, spec));
         let mut stores = self.stores_of(place);
@@ -245,7 +244,11 @@ impl Interpreter<'_> {
                     Some(timer) => step.timer(timer, seen.as_deref(), context),
                 },
             );
-        let applied = if has_stalled() { Err(Reject::dead_letter("too-slow", "")) } else { applied }?;
+        let applied = match applied {
+            _ if has_stalled() => Err(Reject::dead_letter("too-slow", "")),
+            Err(reject) if is_missing && reject.code() == "missing-row" => Err(self.missing_row()),
+            applied => applied,
+        }?;
         self.fits(record, &applied.emissions)?; // the database sees no row whose notices are too large
         let is_changed = applied.row != RowChange::Kept;
         if seen.as_ref().is_some_and(|seen| touches(spec, seen, &applied.row, self.made)) {
@@ -263,6 +266,13 @@ impl Interpreter<'_> {
         }
         self.stores.insert((place.number, place.source.partition.0), stores);
         Ok((applied.emissions.into_iter().map(Ok).collect(), version))
+    }
+
+    fn missing_row(&self) -> Reject {
+        match self.settings.missing_row {
+            MissingRow::Skip => Reject::skip("missing-row"),
+            _ => Reject::dead_letter("missing-row", ""),
+        }
     }
 
     /// A record of a table in front of a step with rows.

@@ -8,7 +8,7 @@ use crate::flow::effect::Reject;
 use crate::flow::identity::TIMER_HEADER;
 use crate::flow::key::{Key, KeyType};
 use crate::flow::record::{Offset, Record, Timestamp, TopicPartition};
-use crate::flow::step::LogStep;
+use crate::flow::step::{LogStep, RowStep};
 use crate::flow::timer::{Clock, LAST_TURN, LastTurn, Timer, is_tick, number_in_turn};
 use crate::flow::topology::StepKind;
 
@@ -69,6 +69,9 @@ impl Interpreter<'_> {
                 StepKind::Rows(step) => self.update(place, &**step, &record, Some(&timer)),
                 StepKind::Log(step) => self.ring(place, &**step, &record, (&timer, clock)),
             };
+            if let (Err(_), StepKind::Rows(step)) = (&result, &place.sub.step) {
+                self.give_up(place, &**step, &record, &timer);
+            }
             let before = self.out.len();
             match result {
                 Ok(told) => {
@@ -87,6 +90,16 @@ impl Interpreter<'_> {
             messages += i32::try_from(self.out.len() - before).unwrap_or(i32::MAX);
         }
         messages
+    }
+
+    /// Drops what a timer was set for that has failed.
+    fn give_up(&mut self, place: Place<'_>, step: &dyn RowStep, record: &Record<'_>, timer: &Timer) {
+        let Ok(key) = step.table().table.key_type.parse(record.key) else { return };
+        let mut stores = self.stores_of(place);
+        let terms = (&key, self.latest_event_time, None, None);
+        if stores.run(place.source, record, terms, |context| step.give_up(timer, context)).is_ok() {
+            self.stores.insert((place.number, place.source.partition.0), stores);
+        }
     }
 
     /// Runs a step without rows over a timer.

@@ -130,6 +130,10 @@ impl RowStep for Watched<dyn RowStep> {
         self.applications.note(context, |context| self.inner.keep(record, context))
     }
 
+    fn give_up(&self, timer: &Timer, context: &mut Context<'_>) -> Result<(), Reject> {
+        self.inner.give_up(timer, context)
+    }
+
     /// What one leads to follows from the order of records. One that has stalled outlasts its transaction, however it ended.
     fn timer(&self, timer: &Timer, row: Option<&[Value]>, context: &mut Context<'_>) -> Result<Applied, Reject> {
         let ended = catch_unwind(AssertUnwindSafe(|| self.inner.timer(timer, row, context)));

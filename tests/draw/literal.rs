@@ -182,7 +182,8 @@ fn came(seen: &Observed) -> BTreeMap<Place, Came<'_>> {
         let Some((source, number)) = header(message, "tg_id").and_then(|id| origin(&id)) else { continue };
         let of = came.entry(source).or_default();
         // A record that was a timer's notice, and came too late, is none there.
-        if timers::is_of_timer(message) && !place.topic.as_str().starts_with("late-") {
+        let is_of_window = timers::is_of_window(message);
+        if timers::is_of_timer(message) && !is_of_window && !place.topic.as_str().starts_with("late-") {
             of.rings.insert(number, message);
             of.topics.insert(number, place.topic.as_str());
             continue;
@@ -193,7 +194,7 @@ fn came(seen: &Observed) -> BTreeMap<Place, Came<'_>> {
                 of.topics.insert(number, place.topic.as_str());
             }
             // It is the window's, and not its record's.
-            Some(_) if header(message, "tg_window").is_some() => {
+            Some(_) if header(message, "tg_window").is_some() || is_of_window => {
                 of.notices.insert(number, message);
                 of.topics.insert(number, place.topic.as_str());
             }
@@ -229,7 +230,7 @@ impl Look<'_> {
                     if late.as_deref() == came.topics.get(number).copied() && late.is_some() {
                         continue;
                     }
-                    if header(notice, "tg_window").is_some() {
+                    if header(notice, "tg_window").is_some() || timers::is_of_window(notice) {
                         continue; // it lies with the dead letters
                     }
                     self.judged.extend(sub.routed.map(|_| "route"));
@@ -484,7 +485,7 @@ impl Look<'_> {
                     let rung = if let Some(drawn) = sub.pairing.as_ref().filter(|_| is_stream) {
                         self.forget_behind(task, sub, drawn, moves, late.as_deref(), (&all, &topics))
                     } else if by_partition {
-                        self.close_behind(task, sub, moves, late.as_deref(), (&all, &topics))
+                        self.close_behind(task, sub, (record, moves), late.as_deref(), (&all, &topics))
                     } else if is_stream && sub.has_timers {
                         self.ring(task, sub, moves, own, &rings)
                     } else {
@@ -550,6 +551,7 @@ impl Look<'_> {
         let partner = partner(sub, self.tasks.entry(task).or_default(), &key);
         let is_known = !matches!(partner, Partner::Unknown) || sub.join == Join::Left;
         let has_row = match sub.step {
+            _ if sub.window.is_some() => true,
             StepDraw::Update(table) => sub.inserts || self.rows.contains_key(&(table, key.clone())),
             _ => true,
         };
@@ -565,6 +567,7 @@ impl Look<'_> {
             return if notices.is_empty() { Ok(()) } else { Err("changed nothing, and was announced".into()) };
         };
         let row = match sub.step {
+            _ if sub.window.is_some() => None,
             StepDraw::Update(table) => Some((table, key.clone())),
             _ => None,
         };
@@ -592,12 +595,13 @@ impl Look<'_> {
             does => matches!(does, Does::Panic(At::Apply | At::Decode)),
         };
         // A value that no constraint looks at may hold what a row may not.
-        let has_constraint = sub.step != StepDraw::Aggregate && self.scenario.pipeline.tables != Tables::Keep;
+        let is_of_row = sub.has_rows() && sub.window.is_none();
+        let has_constraint = is_of_row && self.scenario.pipeline.tables != Tables::Keep;
         let asks = event.does == Does::RetryUnlessRefused && has_constraint;
         let stalls = event.does == Does::Stall && sub.has_rows();
         let is_refused = sub.window.is_none() && event.notices > 0 && event.own.is_refused(record.timestamp.0);
         let table_has_row = match sub.step {
-            StepDraw::Update(table) => self.rows.contains_key(&(table, key.clone())),
+            StepDraw::Update(table) if is_of_row => self.rows.contains_key(&(table, key.clone())),
             _ => false,
         };
         let touches = event.does == Does::Touch && self.scenario.pipeline.has_made_column(sub) && table_has_row;
@@ -919,6 +923,9 @@ const LOST: i64 = -1;
 /// What a notice says: its number, a count, the bits of an amount, a hash, and why it was given out.
 type Content = (u64, i64, u64, i64, i64);
 
+/// What is told of a window that did not change its row.
+const FOR_ROW_LOST: Content = (0, 0, 0, 0, LOST);
+
 /// What is given out of a window, or of a pair.
 struct Pane {
     key: Vec<u8>,
@@ -952,6 +959,9 @@ impl Look<'_> {
             return if is_late { Ok(()) } else { Err("went out as too late for a pair".into()) };
         }
         let Some(drawn) = &sub.window else { return Err("was too late, and its step has no windows".into()) };
+        if sub.has_rows() && sub.is_joined() {
+            return Ok(());
+        }
         let key = record.key.clone().unwrap_or_default();
         let Task { windows, clock, .. } = self.tasks.entry(task).or_default();
         let (windows, time) = (windows.entry(key).or_default(), closing::time(drawn, record, *clock));
@@ -970,6 +980,10 @@ impl Look<'_> {
         notices: &BTreeMap<u64, &Message>,
     ) -> Result<(), String> {
         let key = record.key.clone().unwrap_or_default();
+        if let (StepDraw::Update(table), true) = (sub.step, sub.is_joined()) {
+            self.blurred[0].insert((table, key)); // the interpreter looks at it
+            return Ok(());
+        }
         let Task { windows, clock, .. } = self.tasks.entry(task).or_default();
         let (windows, time) = (windows.entry(key.clone()).or_default(), closing::time(drawn, record, *clock));
         if windows.is_late(drawn, time) {
@@ -988,6 +1002,7 @@ impl Look<'_> {
             self.pending = given_out;
             return Ok(());
         }
+        let given_out = if sub.has_rows() { self.change_rows(sub, given_out) } else { given_out };
         self.judge_panes(task, sub, given_out, notices)
     }
 
@@ -1016,6 +1031,10 @@ impl Look<'_> {
         let mut found = Vec::new();
         for notice in notices.values() {
             let key = notice.key.clone().unwrap_or_default();
+            if timers::is_of_window(notice) {
+                found.push((key, FOR_ROW_LOST));
+                continue;
+            }
             if let Some(span) = header(notice, "tg_window") {
                 let start = span.split('/').next().and_then(|start| start.parse::<i64>().ok()).ok_or("has no span")?;
                 found.push((key, (start.unsigned_abs(), 0, 0, 0, LOST)));

@@ -43,7 +43,7 @@ fn has_tables(scenario: &Scenario, tables: Tables) -> bool {
     updates(scenario, 0) + updates(scenario, 1) > 0 && scenario.pipeline.tables == tables
 }
 
-pub const FEATURES: [Feature; 110] = [
+pub const FEATURES: [Feature; 111] = [
     ("update", |s| updates(s, 0) + updates(s, 1) > 0),
     ("two tables", |s| updates(s, 0) > 0 && updates(s, 1) > 0),
     ("two steps on a table", |s| updates(s, 0) > 1 || updates(s, 1) > 1),
@@ -127,6 +127,7 @@ pub const FEATURES: [Feature; 110] = [
     ("late records skipped", |s| windows(s, |window| window.skips_late && !window.keeps_late)),
     ("windows of idle keys", |s| windows(s, |window| window.idle_ms.is_some())),
     ("windows by the partition's clock", |s| windows(s, |window| window.by_partition)),
+    ("windows beside rows", |s| any(s, |sub| sub.window.is_some() && sub.has_rows())),
     ("windows that cannot be told", |s| windows(s, |window| window.is_fragile)),
     ("topics of late records", |s| windows(s, |window| window.keeps_late)),
     ("windows that update rows", |s| {

@@ -834,6 +834,24 @@ impl<E: Carries> Merge for WindowSums<E> {
     }
 }
 
+/// The row of a key beside its windows: it tells of each as it was given out.
+struct WindowRows;
+
+impl Algorithm for WindowRows {
+    type Event = Notice;
+    type Row = Account;
+    type Notices = Option<Notice>;
+
+    fn apply(&self, window: Notice, row: &mut Account, _: &mut Context<'_>) -> Result<Option<Notice>, Reject> {
+        row.count += 1;
+        row.sum = if window.amount >= REFUSED { 2.0 * REFUSED } else { row.sum + 0.125 };
+        row.mirror = format!("{:?}", row.sum);
+        row.hash = row.hash.wrapping_mul(31).wrapping_add(window.seen);
+        row.small = row.small.wrapping_add(1);
+        Ok(Some(window))
+    }
+}
+
 /// Pairs of two streams, some of which cannot be told.
 struct Couples {
     is_fragile: bool,
@@ -1023,7 +1041,7 @@ pub enum Policy {
     Repartition,
 }
 
-/// Windows of an aggregate, in milliseconds.
+/// Windows of an aggregate, or beside rows, in milliseconds.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct WindowDraw {
     pub shape: Spans,
@@ -1135,7 +1153,7 @@ pub struct SubDraw {
     /// The same, read as its companion.
     #[serde(default)]
     pub companion_of: Option<String>,
-    /// The windows of an aggregate.
+    /// The windows of an aggregate, or beside rows.
     #[serde(default)]
     pub window: Option<WindowDraw>,
     /// The pairs of an aggregate's two streams.
@@ -1449,7 +1467,8 @@ impl SubDraw {
 
     /// Whether its algorithm or its windows set timers.
     pub fn keeps_timers(&self) -> bool {
-        self.has_timers || self.pairing.is_some() || self.window.is_some_and(|window| window.has_timers())
+        let has_windows = self.window.is_some_and(|window| window.has_timers() || self.has_rows());
+        self.has_timers || self.pairing.is_some() || has_windows
     }
 
     /// Whether its notices tell of windows or of pairs, and not of its records.
@@ -1471,7 +1490,7 @@ impl SubDraw {
     pub fn store_count(&self) -> usize {
         let tables = usize::from(self.is_joined()) + usize::from(self.has_two_tables());
         let own = usize::from(self.has_store) + usize::from(self.has_last) + usize::from(self.keeps_timers());
-        usize::from(self.step == StepDraw::Aggregate) + tables + own
+        usize::from(self.step == StepDraw::Aggregate || self.window.is_some()) + tables + own
     }
 }
 
@@ -1685,9 +1704,17 @@ impl PipelineDraw {
                         let windowed = windowed.corrections_for(ms(drawn.corrections_ms));
                         let windowed =
                             if drawn.keeps_late { windowed.late_to(&format!("late-{number}")) } else { windowed };
-                        end!(
-                            windowed.aggregate(windows(), WindowSums::<$event>(steps(), drawn.is_fragile, PhantomData))
-                        )
+                        let sums = WindowSums::<$event>(steps(), drawn.is_fragile, PhantomData);
+                        match (sub.step, sub.inserts) {
+                            (StepDraw::Update(table), false) => {
+                                end!(windowed.update(self.table(table), windows(), sums, WindowRows))
+                            }
+                            (StepDraw::Update(table), true) => {
+                                let step = windowed.update(self.table(table), windows(), sums, WindowRows);
+                                end!(step.insert_missing(|_| Account::fresh()))
+                            }
+                            _ => end!(windowed.aggregate(windows(), sums)),
+                        }
                     }};
                 }
                 match drawn.shape {
@@ -1723,6 +1750,10 @@ impl PipelineDraw {
         macro_rules! with_tables {
             ($joined:expr, $partner:ty) => {
                 match (sub.step, sub.has_second_table) {
+                    (StepDraw::Update(_), false) if sub.window.is_some() => windowed!($joined, (Event, $partner)),
+                    (StepDraw::Update(_), true) if sub.window.is_some() => {
+                        windowed!($joined.left_join(teams()), ((Event, $partner), Option<User>))
+                    }
                     (StepDraw::Update(table), false) => rows!($joined, table, (Event, $partner)),
                     (StepDraw::Update(table), true) => {
                         rows!($joined.left_join(teams()), table, ((Event, $partner), Option<User>))
@@ -1750,6 +1781,7 @@ impl PipelineDraw {
         macro_rules! joined {
             ($source:expr) => {
                 match (sub.join, sub.step) {
+                    (Join::No, StepDraw::Update(_)) if sub.window.is_some() => windowed!($source, Event),
                     (Join::No, StepDraw::Update(table)) => rows!($source, table, Event),
                     (Join::No, StepDraw::Process) => end!(ticking($source.process(Pass(steps())), sub.every_ms)),
                     (Join::No, _) if sub.window.is_some() => windowed!($source, Event),

@@ -373,6 +373,15 @@ pub fn pipeline(random: &mut Random) -> PipelineDraw {
         sub.has_timers = aside.happens(40);
     }
     draw_pairs(&mut aside, &mut subs);
+    // From another sequence, so that earlier draws of a seed stay as they were.
+    let mut beside = Random::new(!aside.clone().next());
+    let is_plain = |sub: &&mut SubDraw| !sub.deletes && !sub.is_slim && sub.table_ttl_ms.is_none();
+    for sub in subs.iter_mut().filter(|sub| sub.has_rows()).filter(is_plain) {
+        if beside.happens(20) {
+            let windows = window(&mut beside);
+            (sub.window, sub.has_timers) = (Some(WindowDraw { idle_ms: None, ..windows }), false);
+        }
+    }
     // Messages without a key are rejected by most steps behind.
     for number in 0..subs.len() {
         let topics = subs.get(number).map(SubDraw::destinations).unwrap_or_default();
@@ -555,7 +564,7 @@ fn draw_pairs(random: &mut Random, subs: &mut [SubDraw]) {
     }
 }
 
-/// Windows for an aggregate, some as short as the pauses between records.
+/// Windows, some as short as the pauses between records.
 fn window(random: &mut Random) -> WindowDraw {
     let size: u64 = *random.choose(&[1, 20, 100, 2_000, 60_000]);
     let shape = match random.below(3) {
@@ -806,7 +815,7 @@ impl Acts<'_> {
     }
 
     fn has_timed_rows(&self) -> bool {
-        self.pipeline.subs.iter().any(|sub| sub.has_timers && sub.has_rows())
+        self.pipeline.subs.iter().any(|sub| sub.keeps_timers() && sub.has_rows())
     }
 
     fn user(&mut self, poison: u64) -> Option<String> {

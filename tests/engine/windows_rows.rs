@@ -188,7 +188,8 @@ fn a_window_that_is_refused_is_a_dead_letter_of_its_own_and_is_not_tried_again()
     send(&mut driver, 0, 101, 1);
     driver.run();
     assert_eq!(row(&mut driver, 0), (4, 1));
-    let codes: Vec<String> = letters(&mut driver).into_iter().map(|(code, timer)| format!("{code} {timer:?}")).collect();
+    let codes: Vec<String> =
+        letters(&mut driver).into_iter().map(|(code, timer)| format!("{code} {timer:?}")).collect();
     assert_eq!(codes, ["panic", "rejected", "constraint"].map(|code| format!("{code} Some(\"for-row\")")));
 }
 

@@ -71,6 +71,10 @@ impl RowStep for Counted {
     fn timer(&self, timer: &Timer, row: Option<&[Value]>, context: &mut Context<'_>) -> Result<Applied, Reject> {
         self.step.timer(timer, row, context)
     }
+
+    fn give_up(&self, timer: &Timer, context: &mut Context<'_>) -> Result<(), Reject> {
+        self.step.give_up(timer, context)
+    }
 }
 
 #[cfg(test)]

@@ -160,7 +160,8 @@ impl<'t, K, S> WindowedSource<'t, K, S> {
         }));
         source.group.note_unfit(source.events.unfit());
         let Source { group, events, .. } = source;
-        let late_to = late_topic.clone().map(|topic| LateTo { topic, content_type: group.reading.format.content_type() });
+        let late_to =
+            late_topic.clone().map(|topic| LateTo { topic, content_type: group.reading.format.content_type() });
         group.topology.check_map_keys::<Windows<W::Value>>(&format!("store {}", store.spec().name));
         let (spec, timers, table) = (store.spec().clone(), format!("{}-timers", store.spec().name), table.into());
         let erase: Erase<A> = Box::new(move |chain, _, topology| {

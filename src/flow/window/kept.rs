@@ -51,7 +51,14 @@ pub struct Idle {
 
 impl<V> Default for Windows<V> {
     fn default() -> Self {
-        Self { kind: String::new(), clock_ms: None, windows: Vec::new(), idle: None, closes_ms: None, for_row: Vec::new() }
+        Self {
+            kind: String::new(),
+            clock_ms: None,
+            windows: Vec::new(),
+            idle: None,
+            closes_ms: None,
+            for_row: Vec::new(),
+        }
     }
 }
 

@@ -16,8 +16,8 @@ pub(crate) use algorithm::{LATE, Terms};
 pub(crate) use kept::windows_within;
 pub use kept::{Early, ForRow, Idle, Windows, Working};
 pub(crate) use kind::millis;
-pub(crate) use rows::UpdateByWindows;
 pub use kind::{Hopping, HoppingSize, Session, Tumbling, WindowKind, WithGrace};
+pub(crate) use rows::UpdateByWindows;
 
 use crate::flow::algorithm::Context;
 use crate::flow::effect::Reject;

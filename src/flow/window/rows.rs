@@ -45,37 +45,33 @@ where
         Ok(context.store(&self.store)?.get(key)?.unwrap_or_default())
     }
 
-    /// Keeps what was given out, and sees to it that a timer runs over the first of it, behind this record or timer.
-    fn keep(
-        &self,
-        key: &[u8],
-        mut kept: Windows<W::Value>,
-        given_out: Vec<Result<ForRow, Reject>>,
-        context: &mut Context<'_>,
-    ) -> Result<(), Reject> {
-        for window in given_out {
-            kept.for_row.push(window?);
-        }
+    /// Keeps the windows, and sees to it that a timer runs over the first of those that wait, behind this record or timer.
+    fn keep(&self, key: &[u8], kept: &Windows<W::Value>, context: &mut Context<'_>) -> Result<(), Reject> {
         if !kept.for_row.is_empty() {
             context.set_timer(FOR_ROW, At::Event(context.event_time_ms()))?;
         }
-        context.store(&self.store)?.put(key, &kept)
+        context.store(&self.store)?.put(key, kept)
     }
 
-    /// Takes the first window whose turn it is, or that the timer closes, out of the store.
+    /// Takes the window whose turn it is, or that the timer closes, out of the store.
     fn next(&self, timer: &Timer, context: &mut Context<'_>) -> Result<Option<ForRow>, Reject> {
         let key = self.key(Some(&timer.key), context);
         let mut kept = self.windows(&key, context)?;
-        let mut given_out = Vec::new();
-        if timer.name != FOR_ROW {
-            self.windows.close(&timer.name, &mut kept, context, &mut |window, pane| given_out.push(for_row(window, pane)))?;
+        if timer.name == FOR_ROW {
+            let next = (!kept.for_row.is_empty()).then(|| kept.for_row.remove(0));
+            self.keep(&key, &kept, context)?;
+            return Ok(next);
         }
-        let next = if kept.for_row.is_empty() {
-            (!given_out.is_empty()).then(|| given_out.remove(0)).transpose()?
+        let mut closed = Vec::new();
+        self.windows.close(&timer.name, &mut kept, context, &mut |window, pane| closed.push(for_row(window, pane)))?;
+        let mut closed = closed.into_iter().collect::<Result<Vec<ForRow>, Reject>>()?.into_iter();
+        let next = closed.next();
+        if closed.len() > 0 {
+            kept.for_row.splice(..0, closed);
+            self.keep(&key, &kept, context)?;
         } else {
-            Some(kept.for_row.remove(0))
-        };
-        self.keep(&key, kept, given_out, context)?;
+            context.store(&self.store)?.put(&*key, &kept)?; // those that wait have a timer
+        }
         Ok(next)
     }
 }
@@ -110,7 +106,10 @@ where
         }
         let mut given_out = Vec::new();
         self.windows.gather(&event, &mut kept, context, &mut |window, pane| given_out.push(for_row(window, pane)))?;
-        self.keep(&key, kept, given_out, context)?;
+        for window in given_out {
+            kept.for_row.push(window?);
+        }
+        self.keep(&key, &kept, context)?;
         Ok(Applied::default())
     }
 

@@ -14,6 +14,11 @@ pub fn is_of_timer(message: &Message) -> bool {
     header(message, "tg_timer").is_some() || (!is_dead_letter && message.value.as_deref().and_then(name_in).is_some())
 }
 
+/// Whether a message tells of a window that did not change its row.
+pub fn is_of_window(message: &Message) -> bool {
+    header(message, "tg_timer").is_some_and(|name| name == "close" || name == "for-row")
+}
+
 fn name_in(value: &[u8]) -> Option<String> {
     let json: serde_json::Value = serde_json::from_slice(value).ok()?;
     Some(json.get("rings")?.as_str()?.to_owned())
