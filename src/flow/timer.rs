@@ -41,6 +41,15 @@ pub enum At {
     Wall(i64),
 }
 
+impl From<At> for When {
+    fn from(at: At) -> Self {
+        match at {
+            At::Event(at) => Self::Event(at),
+            At::Wall(wall) => Self::Wall { wall },
+        }
+    }
+}
+
 /// The clock that a timer goes by.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub enum Clock {
@@ -212,11 +221,18 @@ impl Context<'_> {
     /// was given no timers by `with_timers`, or none by the wall clock by `with_wall_timers`, the partition halts in front of the
     /// record, with this reason.
     pub fn set_timer(&mut self, name: &str, at: At) -> Result<(), Reject> {
-        let when = match at {
-            At::Event(at) => When::Event(at),
-            At::Wall(wall) => When::Wall { wall },
-        };
-        self.move_timer(name, Some(when))
+        self.check_name(name)?;
+        self.move_timer(name, Some(at.into()))
+    }
+
+    /// Sets a timer of the step's own, whose name begins with a zero.
+    pub(crate) fn set_own_timer(&mut self, name: &str, at: At) -> Result<(), Reject> {
+        self.move_timer(name, Some(at.into()))
+    }
+
+    /// Takes a timer of the step's own back.
+    pub(crate) fn cancel_own_timer(&mut self, name: &str) -> Result<(), Reject> {
+        self.move_timer(name, None)
     }
 
     /// Takes a timer of the record's key back, where there is one.
@@ -224,6 +240,7 @@ impl Context<'_> {
     /// # Errors
     /// The same as [`Context::set_timer`].
     pub fn cancel_timer(&mut self, name: &str) -> Result<(), Reject> {
+        self.check_name(name)?;
         self.move_timer(name, None)
     }
 
@@ -243,6 +260,16 @@ impl Context<'_> {
         Ok(())
     }
 
+    /// Refuses a name that is too long, or one of a step's own.
+    fn check_name(&self, name: &str) -> Result<(), Reject> {
+        if self.state.is_none() || (name.len() <= NAME_BYTES && !name.starts_with('\0')) {
+            return Ok(());
+        }
+        let length = name.len();
+        let message = format!("the name of a timer has {length} bytes, and at most {NAME_BYTES}, the first one not 0");
+        Err(Reject::dead_letter("bad-timer", message))
+    }
+
     fn move_timer(&mut self, name: &str, when: Option<When>) -> Result<(), Reject> {
         let Some(state) = self.state.as_deref_mut() else { return Ok(()) };
         let number = state.timers(matches!(when, Some(When::Wall { .. })))?;
@@ -252,12 +279,6 @@ impl Context<'_> {
                 format!("the timer {name:?} belongs to no key: its record has none"),
             ));
         };
-        if name.len() > NAME_BYTES || name.starts_with('\0') {
-            let length = name.len();
-            let message =
-                format!("the name of a timer has {length} bytes, and at most {NAME_BYTES}, the first one not 0");
-            return Err(Reject::dead_letter("bad-timer", message));
-        }
         let timer = |when| {
             let (clock, at) = match when {
                 When::Event(at) => (Clock::Event, at),

@@ -190,11 +190,12 @@ const RULES: [(&str, fn(&SubDraw) -> bool); 17] = [
 ];
 
 /// Rules that a few records in a run give something to judge, whatever its pipeline: in how many runs of 500, at least.
-const RARE_RULES: [(&str, u32); 5] = [
+const RARE_RULES: [(&str, u32); 6] = [
     ("tombstone", 10),
     ("late", 10),
     ("topic of late records", 5),
     ("window that cannot be told", 5),
+    ("row of a window", 5),
     ("late for a pair", 3),
 ];
 

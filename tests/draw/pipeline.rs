@@ -1490,7 +1490,8 @@ impl SubDraw {
     pub fn store_count(&self) -> usize {
         let tables = usize::from(self.is_joined()) + usize::from(self.has_two_tables());
         let own = usize::from(self.has_store) + usize::from(self.has_last) + usize::from(self.keeps_timers());
-        usize::from(self.step == StepDraw::Aggregate || self.window.is_some()) + tables + own
+        let of_windows = 2 * usize::from(self.window.is_some() && self.has_rows());
+        usize::from(self.step == StepDraw::Aggregate) + of_windows + tables + own
     }
 }
 

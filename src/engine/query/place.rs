@@ -22,10 +22,15 @@ pub(super) struct Place<'a> {
 }
 
 impl Place<'_> {
-    /// Whether it is an aggregate's own store, which is the first of the step's. Others, except those of tables, have
-    /// the keys that the algorithm chooses, in the partition of the record that wrote them.
-    pub(super) fn is_aggregate(&self) -> bool {
-        self.store == 0 && matches!(&self.sub.step, StepKind::Log(step) if step.keeps_by_key())
+    /// Whether it keeps a value under each record's key, as an aggregate's own store does and that of windows: the first of the
+    /// step's. Others, except those of tables, have the keys that the algorithm chooses, in the partition of the record that
+    /// wrote them.
+    pub(super) fn is_by_key(&self) -> bool {
+        let is_own = match &self.sub.step {
+            StepKind::Log(step) => step.keeps_by_key(),
+            StepKind::Rows(_) => self.sub.gathers.is_some(),
+        };
+        self.store == 0 && is_own
     }
 
     /// The table that it keeps, if it is a table's store: those come last.
@@ -36,7 +41,7 @@ impl Place<'_> {
 
     /// The spelling of its keys for people.
     pub(super) fn key_type(&self) -> KeyType {
-        if self.is_aggregate() || self.table().is_some() { self.sub.key_type() } else { KeyType::Text }
+        if self.is_by_key() || self.table().is_some() { self.sub.key_type() } else { KeyType::Text }
     }
 
     /// The hash by which a key finds its partition; `None` where the key may lie in any: its keys are not those of
@@ -56,7 +61,7 @@ impl Place<'_> {
         }
         // No companion but a table can have a declaration.
         let mut companions = self.sub.companions.iter().filter(|topic| !self.sub.is_table(topic));
-        if self.is_aggregate() && companions.all(|topic| internal.contains(topic)) {
+        if self.is_by_key() && companions.all(|topic| internal.contains(topic)) {
             return declared(&self.sub.declared).or_else(|| ours(&self.sub.lead));
         }
         None
@@ -111,7 +116,7 @@ impl Place<'_> {
     /// The key that a text at one end of a range stands for: itself where the keys are text, although it may look like bytes.
     fn bound(&self, text: &str) -> Result<Vec<u8>, Refusal> {
         let is_text = !self.key_type().is_binary() && self.key_type() != KeyType::Bytes;
-        let has_its_own = !self.is_aggregate() && self.table().is_none();
+        let has_its_own = !self.is_by_key() && self.table().is_none();
         let mut candidates = self.candidates(text)?;
         if is_text && !has_its_own {
             candidates.truncate(1);
@@ -121,12 +126,12 @@ impl Place<'_> {
 
     /// Refuses a span of event time where no windows are kept.
     pub(super) fn check(&self, span: Span) -> Result<(), Refusal> {
-        let keeps_windows =
-            matches!(self.sub.gathers, Some(Gathers::WindowsByKey | Gathers::WindowsByTask)) && self.is_aggregate();
+        let in_windows = matches!(self.sub.gathers, Some(Gathers::WindowsByKey | Gathers::WindowsByTask));
+        let keeps_windows = in_windows && self.is_by_key();
         if span.is_all() || keeps_windows {
             return Ok(());
         }
-        Err(Refusal::BadKey("this store keeps no windows: since and until are for those of windowed aggregates".into()))
+        Err(Refusal::BadKey("this store keeps no windows: since and until are for those of steps in windows".into()))
     }
 
     pub(super) fn entry(&self, (key, value): Found, partition: Partition) -> Result<Entry, Refusal> {

@@ -11,7 +11,7 @@ use crate::flow::window::{LATE, Late, Panes};
 use std::fmt;
 
 /// The timer of the event that has waited long enough next.
-const OVER: &str = "over";
+const OVER: &str = "\0over";
 
 /// A pairing algorithm with its times. Made by
 /// [`PairedSource::aggregate`](crate::flow::topology::PairedSource::aggregate).
@@ -97,8 +97,8 @@ impl<P: Paired> InPairs<P> {
         let is_ahead = |next: &i64| context.task_clock_ms().is_none_or(|clock| clock < *next);
         match next {
             _ if next == waiting.over_ms && next.as_ref().is_none_or(is_ahead) => {}
-            Some(next) => context.set_timer(OVER, At::Event(next))?,
-            None => context.cancel_timer(OVER)?,
+            Some(next) => context.set_own_timer(OVER, At::Event(next))?,
+            None => context.cancel_own_timer(OVER)?,
         }
         waiting.over_ms = next;
         Ok(next.map(|_| waiting))

@@ -163,12 +163,14 @@ impl<'t, K, S> WindowedSource<'t, K, S> {
         let late_to =
             late_topic.clone().map(|topic| LateTo { topic, content_type: group.reading.format.content_type() });
         group.topology.check_map_keys::<Windows<W::Value>>(&format!("store {}", store.spec().name));
-        let (spec, timers, table) = (store.spec().clone(), format!("{}-timers", store.spec().name), table.into());
+        let (name, table) = (&store.spec().name, table.into());
+        let (waiting, timers) = (Store::new(&format!("{name}-for-row")), format!("{name}-timers"));
+        let stores = vec![store.spec().clone(), waiting.spec().clone()];
         let erase: Erase<A> = Box::new(move |chain, _, topology| {
             let update = Update { table: spec_of(table, &chain, topology), chain, events: () };
-            StepKind::Rows(Arc::new(UpdateByWindows { update, windows, store, events, late_to }))
+            StepKind::Rows(Arc::new(UpdateByWindows { update, windows, store, waiting, events, late_to }))
         });
-        let step = StepBuilder::new(group, algorithm, vec![spec], erase).late_to(late_topic);
+        let step = StepBuilder::new(group, algorithm, stores, erase).late_to(late_topic);
         step.gathering(gathers, Some(timers), None)
     }
 

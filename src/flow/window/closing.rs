@@ -7,9 +7,9 @@ use crate::flow::window::kept::{Idle, Windows, Working};
 use crate::flow::window::{Clock, InWindows, Pane, Windowed};
 
 /// The timer of a key without records.
-const IDLE: &str = "idle";
+const IDLE: &str = "\0idle";
 /// The timer of the next window that the partition's clock closes.
-const CLOSE: &str = "close";
+const CLOSE: &str = "\0close";
 
 impl<W: Windowed> InWindows<W> {
     /// Whether a step with these windows has timers.
@@ -27,7 +27,7 @@ impl<W: Windowed> InWindows<W> {
         let is_set = |idle: &Idle| handled_ms < idle.timer_ms && idle.timer_ms <= due;
         let mut timer_ms = kept.idle.filter(is_set).map(|idle| idle.timer_ms);
         if timer_ms.is_none() && kept.open().next().is_some() {
-            context.set_timer(IDLE, At::Wall(due))?;
+            context.set_own_timer(IDLE, At::Wall(due))?;
             timer_ms = Some(due);
         }
         kept.idle = timer_ms.map(|timer_ms| Idle { handled_ms, timer_ms });
@@ -47,8 +47,8 @@ impl<W: Windowed> InWindows<W> {
         let is_ahead = |next: &i64| context.task_clock_ms().is_none_or(|clock| clock < *next);
         match next {
             _ if next == kept.closes_ms && next.as_ref().is_none_or(is_ahead) => {}
-            Some(next) => context.set_timer(CLOSE, At::Event(next))?,
-            None => context.cancel_timer(CLOSE)?,
+            Some(next) => context.set_own_timer(CLOSE, At::Event(next))?,
+            None => context.cancel_own_timer(CLOSE)?,
         }
         kept.closes_ms = next;
         Ok(())
@@ -86,7 +86,7 @@ impl<W: Windowed> InWindows<W> {
         };
         let timer_ms = idle.handled_ms.saturating_add(idle_after);
         if timer_ms > context.event_time_ms() {
-            context.set_timer(IDLE, At::Wall(timer_ms))?;
+            context.set_own_timer(IDLE, At::Wall(timer_ms))?;
             kept.idle = Some(Idle { timer_ms, ..idle });
             return Ok(None);
         }

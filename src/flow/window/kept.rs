@@ -22,22 +22,22 @@ pub struct Windows<V> {
     /// The time of the partition's clock at which the next window closes, where that is the clock of windows.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub closes_ms: Option<i64>,
-    /// Those that were given out and wait for their run over the key's row, beside a table.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub for_row: Vec<ForRow>,
+    /// How many were given out to be run over the key's row, beside a table.
+    #[serde(default, skip_serializing_if = "is_none_yet")]
+    pub for_row: u64,
 }
 
 /// A window that was given out and waits for its run over a row.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
-pub struct ForRow {
+pub(crate) struct ForRow {
     /// Its first millisecond.
-    pub start_ms: i64,
+    pub(crate) start_ms: i64,
     /// The millisecond behind its last one.
-    pub end_ms: i64,
+    pub(crate) end_ms: i64,
     /// Its value, as JSON.
-    pub value: String,
+    pub(crate) value: String,
     /// Why it was given out.
-    pub pane: Pane,
+    pub(crate) pane: Pane,
 }
 
 /// A key without records.
@@ -51,14 +51,7 @@ pub struct Idle {
 
 impl<V> Default for Windows<V> {
     fn default() -> Self {
-        Self {
-            kind: String::new(),
-            clock_ms: None,
-            windows: Vec::new(),
-            idle: None,
-            closes_ms: None,
-            for_row: Vec::new(),
-        }
+        Self { kind: String::new(), clock_ms: None, windows: Vec::new(), idle: None, closes_ms: None, for_row: 0 }
     }
 }
 
@@ -93,6 +86,11 @@ pub struct Early {
     /// Whether it has changed since.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub has_news: bool,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde's signature")]
+const fn is_none_yet(n: &u64) -> bool {
+    *n == 0
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde's signature")]

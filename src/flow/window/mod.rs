@@ -14,7 +14,7 @@ mod rows;
 pub use algorithm::{Clock, Emit, InWindows, Late, Panes};
 pub(crate) use algorithm::{LATE, Terms};
 pub(crate) use kept::windows_within;
-pub use kept::{Early, ForRow, Idle, Windows, Working};
+pub use kept::{Early, Idle, Windows, Working};
 pub(crate) use kind::millis;
 pub use kind::{Hopping, HoppingSize, Session, Tumbling, WindowKind, WithGrace};
 pub(crate) use rows::UpdateByWindows;

@@ -1,8 +1,9 @@
 //! Windows beside rows: what one gives out is run over the row of its key, by a timer of its own.
 //!
-//! An event is gathered without its row. What is to be told then waits in the store, and a timer that is due at once, or the one that
-//! closes the window, runs the row's algorithm over the first of it: in the transaction of the record that the timer fires behind.
-//! So a window that is refused takes no event with it, and no other window.
+//! An event is gathered without its row. Each pane that is to be told then waits in a store of its own, and a timer of its own, which
+//! is due at once, runs the row's algorithm over it, in the transaction of the record that the timer fires behind. Where the
+//! partition's clock closes a window, the timer that does so runs over it. So a pane that is refused, is too slow or kills the process
+//! takes no event with it, and no other pane.
 
 use crate::flow::algorithm::{Algorithm, Context};
 use crate::flow::codec::json;
@@ -19,14 +20,16 @@ use crate::flow::window::kept::{ForRow, Windows, Working};
 use crate::flow::window::{InWindows, Pane, Window, Windowed};
 use std::borrow::Cow;
 
-/// The timer of what was given out and waits.
-const FOR_ROW: &str = "for-row";
+/// Begins the names of the timers of panes that wait; their numbers follow, all with as many digits.
+const FOR_ROW: &str = "\0for-row-";
 
 /// [`RowStep`]: events are gathered in windows, and a table's row is read and written back with what these give out.
 pub(crate) struct UpdateByWindows<A: Algorithm, W: Windowed, S> {
     pub(crate) update: Update<A, ()>,
     pub(crate) windows: InWindows<W>,
     pub(crate) store: Store<Windows<W::Value>>,
+    /// The panes that wait.
+    pub(crate) waiting: Store<ForRow>,
     pub(crate) events: S,
     pub(crate) late_to: Option<LateTo>,
 }
@@ -45,35 +48,45 @@ where
         Ok(context.store(&self.store)?.get(key)?.unwrap_or_default())
     }
 
-    /// Keeps the windows, and sees to it that a timer runs over the first of those that wait, behind this record or timer.
-    fn keep(&self, key: &[u8], kept: &Windows<W::Value>, context: &mut Context<'_>) -> Result<(), Reject> {
-        if !kept.for_row.is_empty() {
-            context.set_timer(FOR_ROW, At::Event(context.event_time_ms()))?;
+    /// Keeps panes until their timers run over them: behind this record or timer, each with the time of it.
+    fn wait(
+        &self,
+        key: &[u8],
+        kept: &mut Windows<W::Value>,
+        panes: impl Iterator<Item = ForRow>,
+        context: &mut Context<'_>,
+    ) -> Result<(), Reject> {
+        for pane in panes {
+            let name = format!("{FOR_ROW}{:020}", kept.for_row);
+            kept.for_row += 1;
+            context.set_own_timer(&name, At::Event(context.event_time_ms()))?;
+            context.store(&self.waiting)?.put(&*place(key, &name), &pane)?;
         }
-        context.store(&self.store)?.put(key, kept)
+        Ok(())
     }
 
-    /// Takes the window whose turn it is, or that the timer closes, out of the store.
+    /// Takes the pane of a timer out of its store, or closes what it is to close and takes the first of that.
     fn next(&self, timer: &Timer, context: &mut Context<'_>) -> Result<Option<ForRow>, Reject> {
         let key = self.key(Some(&timer.key), context);
-        let mut kept = self.windows(&key, context)?;
-        if timer.name == FOR_ROW {
-            let next = (!kept.for_row.is_empty()).then(|| kept.for_row.remove(0));
-            self.keep(&key, &kept, context)?;
-            return Ok(next);
+        if timer.name.starts_with(FOR_ROW) {
+            let (mut waiting, place) = (context.store(&self.waiting)?, place(&key, &timer.name));
+            let pane = waiting.get(&*place)?;
+            waiting.delete(&*place);
+            return Ok(pane);
         }
-        let mut closed = Vec::new();
+        let (mut kept, mut closed) = (self.windows(&key, context)?, Vec::new());
         self.windows.close(&timer.name, &mut kept, context, &mut |window, pane| closed.push(for_row(window, pane)))?;
         let mut closed = closed.into_iter().collect::<Result<Vec<ForRow>, Reject>>()?.into_iter();
-        let next = closed.next();
-        if closed.len() > 0 {
-            kept.for_row.splice(..0, closed);
-            self.keep(&key, &kept, context)?;
-        } else {
-            context.store(&self.store)?.put(&*key, &kept)?; // those that wait have a timer
-        }
-        Ok(next)
+        let first = closed.next();
+        self.wait(&key, &mut kept, closed, context)?;
+        context.store(&self.store)?.put(&*key, &kept)?;
+        Ok(first)
     }
+}
+
+/// The key of a pane that waits.
+fn place(key: &[u8], name: &str) -> Vec<u8> {
+    [key, name.as_bytes()].concat()
 }
 
 /// A window as it waits for its run.
@@ -106,10 +119,9 @@ where
         }
         let mut given_out = Vec::new();
         self.windows.gather(&event, &mut kept, context, &mut |window, pane| given_out.push(for_row(window, pane)))?;
-        for window in given_out {
-            kept.for_row.push(window?);
-        }
-        self.keep(&key, &kept, context)?;
+        let given_out = given_out.into_iter().collect::<Result<Vec<ForRow>, Reject>>()?;
+        self.wait(&key, &mut kept, given_out.into_iter(), context)?;
+        context.store(&self.store)?.put(&*key, &kept)?;
         Ok(Applied::default())
     }
 

@@ -16,7 +16,7 @@ pub fn is_of_timer(message: &Message) -> bool {
 
 /// Whether a message tells of a window that did not change its row.
 pub fn is_of_window(message: &Message) -> bool {
-    header(message, "tg_timer").is_some_and(|name| name == "close" || name == "for-row")
+    header(message, "tg_timer").is_some_and(|name| name == "close" || name.starts_with("for-row-"))
 }
 
 fn name_in(value: &[u8]) -> Option<String> {

@@ -221,11 +221,13 @@ impl<'a> Batch<'a> {
         }
     }
 
-    /// Stops a share. A table's holds back the streams of its task, which would meet the value from before.
+    /// Stops a share. A table's holds back the streams of its task, which would meet the value from before; so does a stream's where
+    /// they would make what waits too late.
     fn stop(&self, number: usize, stopped: &mut [bool]) {
         let Some(own) = self.shares.get(number) else { return };
         for (other, (share, stop)) in self.shares.iter().zip(stopped).enumerate() {
-            *stop |= other == number || (own.is_table && share.task == own.task);
+            let is_held = own.is_table || (own.holds_streams && !share.is_table);
+            *stop |= other == number || (is_held && share.task == own.task);
         }
     }
 
@@ -510,6 +512,8 @@ mod tests {
             is_versioned: true,
             is_table: false,
             is_stateful: false,
+            may_be_late: false,
+            holds_streams: false,
             is_timed: false,
             keys_at: &[],
             version_at: None,

@@ -40,7 +40,10 @@ pub(super) fn foresee(
     for (task, keyed) in stores.iter_mut().filter(|(_, keyed)| keyed.has_timers()) {
         // Records of a table move no clock.
         let streams = shares.iter().filter(|share| share.task == *task && !share.is_table);
-        let records = streams.flat_map(|share| &share.records);
+        let mut records = streams.flat_map(|share| &share.records).peekable();
+        if records.peek().is_none() {
+            continue;
+        }
         let times = records.map(|record| record.timestamp).filter(|at| terms.horizon.allows(*at));
         let latest = times.max().unwrap_or(keyed.clock()).max(keyed.clock());
         let timers = keyed

@@ -268,6 +268,7 @@ fn share<'a>(
         is_versioned: step.table().table.version_column.is_some(),
         read_only: rows.read_only(task.place.table),
         is_stateful: task.sub_topology.is_stateful(),
+        holds_streams: input.holds_streams,
         may_be_late: task.sub_topology.gathers.is_some(),
         is_table: input.is_table,
         is_timed: !input.is_table && stores.get(&task.id).is_some_and(Keyed::is_timed),

@@ -35,6 +35,8 @@ pub(super) struct Share<'a> {
     pub(super) is_table: bool,
     /// Whether the step has stores.
     pub(super) is_stateful: bool,
+    /// Whether a record that waits holds the other streams of its task back.
+    pub(super) holds_streams: bool,
     /// Whether a record may come too late for what the step gathers events in.
     pub(super) may_be_late: bool,
     /// Whether event time decides which of their values the step finds.
