@@ -13,8 +13,7 @@ pub struct Counts {
     pub dead_letters: i64,
     /// Records skipped.
     pub skipped: i64,
-    /// Records that came too late for all of their windows, whatever became of them. Not kept with a position, since no step with
-    /// rows has windows.
+    /// Records that came too late for all of their windows, whatever became of them. Not kept with a position.
     pub late: i64,
 }
 

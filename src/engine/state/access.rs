@@ -147,7 +147,7 @@ impl StateAccess for Access<'_> {
             Some(kept) if goes_by(kept) => return number.ok_or(Unavailable),
             None => "the algorithm sets a timer, and its step was given none: add `with_timers`",
             Some(_) => {
-                "the algorithm sets a timer by the wall clock, and its step's go by event time: add `with_wall_timers` in place of `with_timers`, which a step without rows can have"
+                "the algorithm sets a timer by the wall clock, and its step's go by event time: a step without rows may have `with_wall_timers` in place of `with_timers`, an `update` step cannot"
             }
         };
         self.trouble.get_or_insert(Trouble::NoStore(message.into()));
