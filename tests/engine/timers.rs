@@ -365,7 +365,7 @@ fn a_step_whose_timers_go_by_event_time_halts_where_one_is_set_by_the_wall_clock
     let mut driver = TestDriver::new(topology);
     wall(&mut driver, "a", "wall", 10);
     let halts = driver.halts();
-    assert!(halts.len() == 1 && halts[0].detail.contains("add `with_wall_timers`"), "{halts:?}");
+    assert!(halts.len() == 1 && halts[0].detail.contains("may have `with_wall_timers`"), "{halts:?}");
 }
 
 #[test]
