@@ -267,7 +267,7 @@ impl StoreDescription {
             changelog: topology.changelog_topic(store).map(|topic| topic.to_string()).unwrap_or_default(),
             version: store.version,
             time_to_live_ms: store.time_to_live.map(|time| u64::try_from(time.as_millis()).unwrap_or(u64::MAX)),
-            has_timers: store.has_timers,
+            has_timers: store.timers.is_some(),
         }
     }
 }

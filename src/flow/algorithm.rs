@@ -218,7 +218,11 @@ impl Context<'_> {
         };
         match state.find(name) {
             Some(number) => Ok(Opened { store, number, state }),
-            None => Err(state.unknown(name).into()),
+            None => {
+                let message =
+                    format!("the algorithm opens the store {name}, which its step was not given: add `with_store`");
+                Err(state.lacks(message).into())
+            }
         }
     }
 }

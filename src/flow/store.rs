@@ -39,18 +39,24 @@ pub struct StoreSpec {
     pub version: u8,
     /// The time for which a value is readable after the latest event time of its writes.
     pub time_to_live: Option<Duration>,
-    /// Whether it keeps the timers of its step, and nothing else.
-    pub has_timers: bool,
-    /// Whether these may go by the wall clock, too.
+    /// The timers of its step that it keeps, where it keeps these and nothing else.
+    pub timers: Option<TimerKind>,
+}
+
+/// The timers of a step.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct TimerKind {
+    /// Whether they may go by the wall clock, too.
     pub goes_by_wall: bool,
+    /// Whether the step sets them by itself, as windows do: its algorithm has none then.
+    pub is_own: bool,
 }
 
 impl<V> Store<V> {
     /// A store of version 1 whose values do not expire.
     #[must_use]
     pub fn new(name: &str) -> Self {
-        let spec =
-            StoreSpec { name: name.into(), version: 1, time_to_live: None, has_timers: false, goes_by_wall: false };
+        let spec = StoreSpec { name: name.into(), version: 1, time_to_live: None, timers: None };
         Self { spec, upgrade: None, value: PhantomData }
     }
 
@@ -78,9 +84,9 @@ impl<V> Store<V> {
         self
     }
 
-    /// The same as a store of timers, which may go by the wall clock or not.
-    pub(crate) const fn of_timers(mut self, goes_by_wall: bool) -> Self {
-        (self.spec.has_timers, self.spec.goes_by_wall) = (true, goes_by_wall);
+    /// The same as a store of timers.
+    pub(crate) const fn of_timers(mut self, kind: TimerKind) -> Self {
+        self.spec.timers = Some(kind);
         self
     }
 
@@ -181,14 +187,11 @@ pub trait StateAccess {
     /// A value was read that cannot be true: the partition is to halt.
     fn corrupt(&mut self, message: String) -> Unavailable;
 
-    /// A store was asked for that this step was not given: the partition is to halt.
-    fn unknown(&mut self, name: &str) -> Unavailable;
+    /// Something was asked for that this step was not given, as `message` says: the partition is to halt.
+    fn lacks(&mut self, message: String) -> Unavailable;
 
-    /// The number of the store that keeps the step's timers; asked for one by the wall clock or not.
-    ///
-    /// # Errors
-    /// The step was given none, or none by the wall clock: the partition is to halt.
-    fn timers(&mut self, is_by_wall: bool) -> Result<usize, Unavailable>;
+    /// The number of the store that keeps the step's timers, and which these are; `None` where it has none.
+    fn timers(&self) -> Option<(usize, TimerKind)>;
 
     /// The task's clock, in milliseconds since 1970, UTC: the highest timestamp of the records that its streams have decided.
     fn clock(&self) -> i64;

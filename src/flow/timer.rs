@@ -8,7 +8,7 @@
 
 use crate::flow::algorithm::Context;
 use crate::flow::effect::Reject;
-use crate::flow::store::{Opened, StateAccess, Store};
+use crate::flow::store::{Opened, StateAccess, Store, TimerKind, Unavailable};
 use serde::{Deserialize, Serialize};
 
 /// Most bytes of a timer's name.
@@ -95,12 +95,20 @@ pub(crate) const fn number_in_turn(messages: i64) -> i32 {
     i32::MIN + (messages & 0x7fff_ffff) as i32
 }
 
+/// The number of the store of a step that has timers.
+fn number(state: &mut dyn StateAccess) -> Result<usize, Unavailable> {
+    match state.timers() {
+        Some((number, _)) => Ok(number),
+        None => Err(state.lacks("the step has no store of timers".into())),
+    }
+}
+
 /// Reads the last turn.
 ///
 /// # Errors
 /// The store cannot be read.
 pub(crate) fn last_turn(state: &mut dyn StateAccess) -> Result<LastTurn, Reject> {
-    let (number, store) = (state.timers(true)?, Store::new(""));
+    let (number, store) = (number(state)?, Store::new(""));
     Ok(Opened { store: &store, number, state }.get(LAST_TURN)?.unwrap_or_default())
 }
 
@@ -109,7 +117,7 @@ pub(crate) fn last_turn(state: &mut dyn StateAccess) -> Result<LastTurn, Reject>
 /// # Errors
 /// The store cannot be read.
 pub(crate) fn keep_turn(state: &mut dyn StateAccess, turn: &LastTurn) -> Result<(), Reject> {
-    let (number, store) = (state.timers(true)?, Store::new(""));
+    let (number, store) = (number(state)?, Store::new(""));
     Opened { store: &store, number, state }.put(LAST_TURN, turn)
 }
 
@@ -207,8 +215,8 @@ fn put_key(entry: &mut Vec<u8>, key: &[u8]) {
 }
 
 /// A store of timers: each entry says the time.
-pub(crate) fn store_of(name: &str, goes_by_wall: bool) -> Store<When> {
-    Store::new(name).of_timers(goes_by_wall)
+pub(crate) fn store_of(name: &str, kind: TimerKind) -> Store<When> {
+    Store::new(name).of_timers(kind)
 }
 
 impl Context<'_> {
@@ -222,17 +230,17 @@ impl Context<'_> {
     /// record, with this reason.
     pub fn set_timer(&mut self, name: &str, at: At) -> Result<(), Reject> {
         self.check_name(name)?;
-        self.move_timer(name, Some(at.into()))
+        self.move_timer(name, Some(at.into()), false)
     }
 
     /// Sets a timer of the step's own, whose name begins with a zero.
     pub(crate) fn set_own_timer(&mut self, name: &str, at: At) -> Result<(), Reject> {
-        self.move_timer(name, Some(at.into()))
+        self.move_timer(name, Some(at.into()), true)
     }
 
     /// Takes a timer of the step's own back.
     pub(crate) fn cancel_own_timer(&mut self, name: &str) -> Result<(), Reject> {
-        self.move_timer(name, None)
+        self.move_timer(name, None, true)
     }
 
     /// Takes a timer of the record's key back, where there is one.
@@ -241,13 +249,13 @@ impl Context<'_> {
     /// The same as [`Context::set_timer`].
     pub fn cancel_timer(&mut self, name: &str) -> Result<(), Reject> {
         self.check_name(name)?;
-        self.move_timer(name, None)
+        self.move_timer(name, None, false)
     }
 
     /// Sets the tick of the next whole period behind the task's clock, where there is none.
     pub(crate) fn set_tick(&mut self, period_ms: i64) -> Result<(), Reject> {
         let Some(state) = self.state.as_deref_mut() else { return Ok(()) };
-        let (number, store) = (state.timers(false)?, store_of("", false));
+        let (number, store) = (number(state)?, Store::<When>::new(""));
         let clock = state.clock().max(self.timestamp.0);
         let mut opened = Opened { store: &store, number, state };
         let at = clock.div_euclid(period_ms).saturating_add(1).saturating_mul(period_ms);
@@ -270,9 +278,13 @@ impl Context<'_> {
         Err(Reject::dead_letter("bad-timer", message))
     }
 
-    fn move_timer(&mut self, name: &str, when: Option<When>) -> Result<(), Reject> {
+    fn move_timer(&mut self, name: &str, when: Option<When>, is_own: bool) -> Result<(), Reject> {
         let Some(state) = self.state.as_deref_mut() else { return Ok(()) };
-        let number = state.timers(matches!(when, Some(When::Wall { .. })))?;
+        let is_by_wall = matches!(when, Some(When::Wall { .. }));
+        let number = match state.timers() {
+            Some((number, kind)) if kind.is_own == is_own && (kind.goes_by_wall || !is_by_wall) => number,
+            found => return Err(state.lacks(no_timer(found.map(|(_, kind)| kind)).into()).into()),
+        };
         let Some(key) = self.record_key else {
             return Err(Reject::dead_letter(
                 "null-key",
@@ -287,7 +299,7 @@ impl Context<'_> {
             Timer { clock, at, key: key.to_vec(), name: name.to_owned() }
         };
         let by_key = timer(When::Event(0)).by_key();
-        let store = store_of("", true);
+        let store = Store::<When>::new("");
         let mut opened = Opened { store: &store, number, state };
         if let Some(before) = opened.get(&by_key)? {
             opened.delete(timer(before).by_time());
@@ -301,6 +313,21 @@ impl Context<'_> {
         opened.put(timer.by_time(), &when)?;
         opened.state.timer_was_set(timer.clock == Clock::Wall, timer.at);
         Ok(())
+    }
+}
+
+/// What the algorithm of a step is told that sets a timer which the step does not have.
+const fn no_timer(kind: Option<TimerKind>) -> &'static str {
+    match kind {
+        None => "the algorithm sets a timer, and its step was given none: add `with_timers`",
+        Some(TimerKind { is_own: true, .. }) => {
+            "the algorithm sets a timer, and its step, whose windows or pairs set their own, has no others: set it in an \
+             aggregate that reads what this one announces"
+        }
+        Some(_) => {
+            "the algorithm sets a timer by the wall clock, and its step's go by event time: a step without rows may have \
+             `with_wall_timers` in place of `with_timers`, an `update` step cannot"
+        }
     }
 }
 

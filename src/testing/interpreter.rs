@@ -189,7 +189,7 @@ impl Interpreter<'_> {
         let stores = self.stores.get(&(place.number, place.source.partition.0));
         let is_bounded = !self.is_everlasting || stores.is_some_and(|stores| stores.is_clocked);
         let expires = |store: &StoreSpec| is_bounded && store.time_to_live.is_some();
-        if is_outside && place.sub.stores.iter().any(|store| store.has_timers || expires(store)) {
+        if is_outside && place.sub.stores.iter().any(|store| store.timers.is_some() || expires(store)) {
             let code = if record.timestamp.0 < 0 { "event-time-missing" } else { "event-time-ahead" };
             return Err(Reject::dead_letter(code, ""));
         }

@@ -5,7 +5,7 @@ use crate::flow::algorithm::Context;
 use crate::flow::effect::Reject;
 use crate::flow::key::Key;
 use crate::flow::record::{Partition, Record, Timestamp, TopicPartition};
-use crate::flow::store::{StateAccess, StoreSpec, Unavailable};
+use crate::flow::store::{StateAccess, StoreSpec, TimerKind, Unavailable};
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
@@ -108,7 +108,7 @@ impl StateAccess for Access<'_> {
         Unavailable
     }
 
-    fn unknown(&mut self, _: &str) -> Unavailable {
+    fn lacks(&mut self, _: String) -> Unavailable {
         Unavailable
     }
 
@@ -116,8 +116,7 @@ impl StateAccess for Access<'_> {
         self.stores.stream_time.unwrap_or(i64::MIN)
     }
 
-    fn timers(&mut self, is_by_wall: bool) -> Result<usize, Unavailable> {
-        let has = |spec: &StoreSpec| spec.has_timers && (spec.goes_by_wall || !is_by_wall);
-        self.stores.specs.iter().position(has).ok_or(Unavailable)
+    fn timers(&self) -> Option<(usize, TimerKind)> {
+        self.stores.specs.iter().enumerate().find_map(|(number, spec)| Some((number, spec.timers?)))
     }
 }

@@ -30,7 +30,7 @@ impl Interpreter<'_> {
     /// A turn by the wall clock. `source`: the first input of its task.
     pub(super) fn turn(&mut self, source: &TopicPartition, turn: &LastTurn) {
         let Some(place) = place_of(self.topology, source) else { return };
-        let Some(number) = place.sub.stores.iter().position(|store| store.has_timers) else { return };
+        let Some(number) = place.sub.stores.iter().position(|store| store.timers.is_some()) else { return };
         let last = self.stores_of(place).kept.get(number).and_then(|kept| kept.get(LAST_TURN).cloned());
         let last: LastTurn =
             last.and_then(|last| serde_json::from_slice(last.value.get(1..)?).ok()).unwrap_or_default();
@@ -47,7 +47,7 @@ impl Interpreter<'_> {
 
     /// Fires the timers that are due, and answers how many messages they led to.
     fn fire(&mut self, place: Place<'_>, (clock, now): (Clock, i64), offset: Offset, first: i32) -> i32 {
-        let Some(number) = place.sub.stores.iter().position(|store| store.has_timers) else { return 0 };
+        let Some(number) = place.sub.stores.iter().position(|store| store.timers.is_some()) else { return 0 };
         let (mut fired, mut messages, mut bytes) = (0, 0, 0);
         while fired < TURN && messages < TURN && bytes < TURN_BYTES {
             let mut stores = self.stores_of(place);

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::mpsc::channel;
 use std::time::Duration;
-use tidegate::adapters::memory::{LogSettings, MemoryLog, MemoryStores};
+use tidegate::adapters::memory::{LogSettings, MemoryDatabase, MemoryLog, MemoryStores};
 use tidegate::engine::member::{Member, Ports, Running, WorkerPorts};
 use tidegate::engine::protocol::order::{Hook, NoHook};
 use tidegate::engine::query::{Entry, Keys, Queries, Reading, Refusal, Span, Wanted};
@@ -19,7 +19,7 @@ use tidegate::pipelines::usage::topology;
 use tidegate::ports::Clock;
 use tidegate::ports::changelog::ChangelogReader;
 use tidegate::ports::clock::SystemClock;
-use tidegate::ports::rows::NoRows;
+use tidegate::ports::rows::{NoRows, Rows};
 use tidegate::ports::source::Subscription;
 use tidegate::settings::EngineSettings;
 
@@ -41,12 +41,15 @@ fn member(topology: Topology) -> (MemoryLog, Arc<dyn Clock>, Member) {
 /// A member with a new disk.
 fn member_of(topology: Topology, log: &MemoryLog, clock: &Arc<dyn Clock>) -> Member {
     let topology = Arc::new(topology);
-    let of_changelogs = log.clone();
+    let (of_changelogs, database) = (log.clone(), MemoryDatabase::new());
+    let rows = || -> Box<dyn Rows> {
+        if topology.has_rows() { Box::new(database.rows(topology.name())) } else { Box::new(NoRows) }
+    };
     let ports = Ports {
         source: Box::new(log.source(Subscription::of(&topology))),
         workers: (0..2)
             .map(|worker| WorkerPorts {
-                rows: Box::new(NoRows),
+                rows: rows(),
                 sink: Box::new(log.sink(&format!("usage-{worker}"))),
                 spare: None,
             })
@@ -489,6 +492,24 @@ fn of_a_windowed_aggregate_the_windows_of_a_span_are_told() {
         }
     }
 
+    /// Leaves each row as it is.
+    struct Nothing;
+
+    impl Algorithm for Nothing {
+        type Event = ();
+        type Row = Clicks;
+        type Notices = Option<()>;
+
+        fn apply(&self, (): (), _: &mut Clicks, _: &mut Context<'_>) -> Result<Option<()>, Reject> {
+            Ok(None)
+        }
+    }
+
+    #[derive(serde::Serialize, serde::Deserialize)]
+    struct Clicks {
+        count: i64,
+    }
+
     let hour = Duration::from_secs(3_600);
     let mut topology = Topology::new("windows");
     let kind = Tumbling::of(Duration::from_millis(10)).grace(hour);
@@ -533,6 +554,14 @@ fn of_a_windowed_aggregate_the_windows_of_a_span_are_told() {
         world = World::of(topology, "counts");
         world.read(&of(Some(1), None, 1)).unwrap_err()
     };
+    let mut topology = Topology::new("beside-rows");
+    topology.source("clicks").window(kind).update("users", "minutes", Counts, Nothing).done();
+    world = World::of(topology, "minutes");
+    for (user, at) in [("1", 3), ("1", 15), ("2", 40)] {
+        world.log.produce(&clicks, Some(user.as_bytes()), Some(b"{}"), &[], Timestamp(at)).unwrap();
+    }
+    let beside_rows = world.read_until(&of(Some(10), None, 9), |reading| reading.entries.len() == 2);
+    assert_eq!(told(beside_rows), [("1".to_owned(), vec![(10, 1)]), ("2".to_owned(), vec![(40, 1)])]);
     assert!(refused.to_string().starts_with("this store keeps no windows"), "{refused}");
 }
 

@@ -297,7 +297,7 @@ fn ten_due(driver: &mut TestDriver) {
 fn a_timer_whose_row_the_database_refuses_is_a_dead_letter_and_no_other_timer_or_record_is() {
     let mut driver = driver(11);
     ten_due(&mut driver);
-    // The fourth row takes no timer.
+    // A row takes no timer behind its only record.
     driver.database().check(&accounts(), |values| match values {
         [Value::I64(1), Value::I64(1)] => Err("no".into()),
         _ => Ok(()),

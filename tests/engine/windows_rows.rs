@@ -2,12 +2,13 @@
 
 use serde::{Deserialize, Serialize};
 use serde_json::json;
+use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use tidegate::engine::status::Counter;
 use tidegate::flow::row::Value;
 use tidegate::flow::window::{Clock, Emit, Merge, Pane, Session, Tumbling, Window, Windowed};
-use tidegate::flow::{Algorithm, Context, Reject, Table, Topology};
+use tidegate::flow::{Algorithm, At, Context, Reject, Table, Topology};
 use tidegate::ports::history::Found;
 use tidegate::testing::{Sent, TestDriver};
 
@@ -151,6 +152,18 @@ fn letters(driver: &mut TestDriver) -> Vec<(String, Option<String>)> {
     letters.iter().map(read).collect()
 }
 
+/// The entries of the store of panes that wait, by its changelog.
+fn panes_that_wait(driver: &mut TestDriver) -> BTreeSet<Vec<u8>> {
+    let mut waiting = BTreeSet::new();
+    let changelog = driver.read_raw("p-sums-for-row-changelog");
+    assert!(!changelog.is_empty());
+    for found in changelog {
+        let key = found.key.unwrap();
+        if found.value.is_some() { waiting.insert(key) } else { waiting.remove(&key) };
+    }
+    waiting
+}
+
 fn devices() -> Table {
     Table::new("devices")
 }
@@ -201,6 +214,7 @@ fn a_window_that_is_refused_is_a_dead_letter_of_its_own_and_is_not_tried_again()
     let due = ["panic", "rejected", "constraint"].into_iter().enumerate();
     let due: Vec<_> = due.map(|(n, code)| (code.to_owned(), Some(format!("for-row-{n:020}")))).collect();
     assert_eq!(letters(&mut driver), due);
+    assert!(panes_that_wait(&mut driver).is_empty(), "one that failed is dropped, too");
 }
 
 #[test]
@@ -313,6 +327,7 @@ fn a_pane_that_kills_the_process_takes_no_other_one_of_its_key_with_it() {
     driver.run();
     assert_eq!(letters(&mut driver), [("kills-the-process".to_owned(), Some(format!("for-row-{:020}", 1)))]);
     assert_eq!(row(&mut driver, 0), (7, 2));
+    assert!(panes_that_wait(&mut driver).is_empty());
 }
 
 /// The other stream would move the clock meanwhile, within the batch as between two.
@@ -328,4 +343,32 @@ fn a_record_that_is_offered_again_is_not_late_for_the_other_stream() {
     driver.run();
     assert_eq!(letters(&mut driver), []);
     assert_eq!(row(&mut driver, 0), (1, 1));
+}
+
+/// Windows have timers of their own, which are nobody else's.
+#[test]
+fn an_algorithm_over_windows_that_sets_a_timer_halts_its_partition_with_the_reason() {
+    struct Sets;
+
+    impl Algorithm for Sets {
+        type Event = Sum;
+        type Row = Device;
+        type Notices = Vec<Total>;
+
+        fn apply(&self, _: Sum, _: &mut Device, context: &mut Context<'_>) -> Result<Vec<Total>, Reject> {
+            context.set_timer("mine", At::Event(1))?;
+            Ok(Vec::new())
+        }
+    }
+
+    let mut topology = Topology::new("p");
+    let source = topology.source("readings").window(Tumbling::of(ms(10)).grace(ms(5)));
+    source.update("devices", "sums", Sums::default(), Sets).to("totals");
+    let mut driver = filled(TestDriver::new(topology), 1);
+    send(&mut driver, 0, 1, 2);
+    send(&mut driver, 0, 100, 2);
+    let halts = driver.halts();
+    assert_eq!(halts.len(), 1);
+    assert!(halts[0].detail.contains("whose windows or pairs set their own, has no others"), "{halts:?}");
+    assert_eq!(letters(&mut driver), []);
 }

@@ -4,7 +4,7 @@ use crate::engine::state::cache::CLOCK;
 use crate::engine::state::kept::Kept;
 use crate::flow::effect::Reject;
 use crate::flow::record::Timestamp;
-use crate::flow::store::{StateAccess, Unavailable};
+use crate::flow::store::{StateAccess, TimerKind, Unavailable};
 use crate::ports::Fault;
 
 /// Bytes of a changelog record beside its key and value: the envelope's nine bytes and 128 for the record's frame.
@@ -14,8 +14,8 @@ const FRAME_BYTES: usize = 9 + 128;
 pub(crate) enum Trouble {
     /// A store cannot be read.
     Fault(Fault),
-    /// The algorithm asked for a store that its step was not given.
-    NoStore(String),
+    /// The algorithm asked for something that its step was not given.
+    Lack(String),
 }
 
 impl From<Fault> for Trouble {
@@ -134,24 +134,14 @@ impl StateAccess for Access<'_> {
         Unavailable
     }
 
-    fn unknown(&mut self, name: &str) -> Unavailable {
-        let message = format!("the algorithm opens the store {name}, which its step was not given: add `with_store`");
-        self.trouble.get_or_insert(Trouble::NoStore(message));
+    fn lacks(&mut self, message: String) -> Unavailable {
+        self.trouble.get_or_insert(Trouble::Lack(message));
         Unavailable
     }
 
-    fn timers(&mut self, is_by_wall: bool) -> Result<usize, Unavailable> {
-        let number = self.kept.iter().position(|kept| kept.timers.is_some());
-        let goes_by = |kept: &Kept| !is_by_wall || kept.cache.spec().goes_by_wall;
-        let message = match number.and_then(|number| self.kept.get(number)) {
-            Some(kept) if goes_by(kept) => return number.ok_or(Unavailable),
-            None => "the algorithm sets a timer, and its step was given none: add `with_timers`",
-            Some(_) => {
-                "the algorithm sets a timer by the wall clock, and its step's go by event time: a step without rows may have `with_wall_timers` in place of `with_timers`, an `update` step cannot"
-            }
-        };
-        self.trouble.get_or_insert(Trouble::NoStore(message.into()));
-        Err(Unavailable)
+    fn timers(&self) -> Option<(usize, TimerKind)> {
+        let mut kinds = self.kept.iter().enumerate();
+        kinds.find_map(|(number, kept)| Some((number, kept.timers.and(kept.cache.spec().timers)?)))
     }
 
     fn clock(&self) -> i64 {

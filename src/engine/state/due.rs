@@ -1,6 +1,6 @@
 //! The timers of a task that its clock, or the wall clock, has come to.
 
-use crate::engine::state::access::Access;
+use crate::engine::state::access::{Access, Trouble};
 use crate::engine::state::kept::{Earliest, Timers};
 use crate::engine::state::stores::Keyed;
 use crate::flow::record::Timestamp;
@@ -78,11 +78,18 @@ impl Keyed {
 impl Access<'_> {
     /// Takes a timer out of its store; false where it is not there any more.
     pub(crate) fn take_timer(&mut self, timer: &Timer) -> Result<bool, Unavailable> {
-        let (number, entry, mut is_there) = (self.timers(false)?, timer.by_time(), false);
+        let Some((number, _)) = self.timers() else { return Ok(false) };
+        let (entry, mut is_there) = (timer.by_time(), false);
         self.get(number, &entry, &mut |found| is_there = found.is_some())?;
         if is_there {
             self.put(number, &entry, None);
             self.put(number, &timer.by_key(), None);
+        }
+        // Left in its store it would fire once more.
+        if let Some(reject) = self.refusal() {
+            let fault = Fault::retry(format!("a timer cannot be taken out of its store: {}", reject.message()));
+            self.trouble.get_or_insert(Trouble::Fault(fault));
+            return Err(Unavailable);
         }
         Ok(is_there)
     }

@@ -280,7 +280,7 @@ mod tests {
 
     /// One store in front of two inputs.
     fn keyed(disk: &MemoryStores, time_to_live: Option<Duration>) -> Keyed {
-        let spec = StoreSpec { name: "s".into(), version: 1, time_to_live, has_timers: false, goes_by_wall: false };
+        let spec = StoreSpec { name: "s".into(), version: 1, time_to_live, timers: None };
         let kept = Kept {
             cache: WriteBack::new(disk.open(&id()).unwrap(), spec),
             changelog: place("p-s-changelog"),

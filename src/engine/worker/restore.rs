@@ -83,7 +83,7 @@ impl Restores {
             let changelog = TopicPartition::new(topic, id.partition);
             let cache = WriteBack::new(store, spec);
             let limit = desk.wiring.limits.of(&changelog.topic);
-            let (proved_end, search, has_timers) = (NextOffset(0), Search::default(), cache.spec().has_timers);
+            let (proved_end, search, has_timers) = (NextOffset(0), Search::default(), cache.spec().timers.is_some());
             let is_timed = has_timers || cache.spec().time_to_live.is_some();
             let timers = has_timers.then_some(Timers::UNKNOWN);
             kept.push(Kept { cache, changelog, log_ids, limit, proved_end, search, is_timed, timers });

@@ -162,7 +162,7 @@ impl Desk {
     /// Halts a task one of whose stores cannot be read or written, or was never given to its step.
     pub(super) fn store_failed(&mut self, id: TaskId, trouble: impl Into<Trouble>) -> Result<(), Fault> {
         let (reason, detail) = match trouble.into() {
-            Trouble::NoStore(message) => (HaltReason::UnknownStore, message),
+            Trouble::Lack(message) => (HaltReason::UnknownStore, message),
             Trouble::Fault(fault) => match consequence::of(&fault, Moment::WriteStore) {
                 Consequence::Halt(reason) => (reason, fault.to_string()),
                 _ => return Err(fault),

@@ -9,7 +9,7 @@ use crate::flow::notice::Announce;
 use crate::flow::record::TopicName;
 use crate::flow::route::{Item, Measure, Route};
 use crate::flow::step::{Chain, Filter, NewRow};
-use crate::flow::store::{Store, StoreSpec};
+use crate::flow::store::{Store, StoreSpec, TimerKind};
 use crate::flow::table::TableSpec;
 use crate::flow::threshold::Threshold;
 use crate::flow::timer::store_of;
@@ -272,15 +272,15 @@ impl<'t, A: Algorithm> StepBuilder<'t, A> {
         group.topology.errors.extend(every.and_then(|every| no_ticks(every, may_tick, timers.is_some())));
         if let Some((timers, goes_by_wall)) = timers {
             group.topology.errors.extend(no_timers(&timers, goes_by_wall, &step, gathers.is_some()));
-            stores.push(store_of(&timers, goes_by_wall).spec().clone());
+            stores.push(store_of(&timers, TimerKind { goes_by_wall, is_own: false }).spec().clone());
         }
         if inserts && matches!(step, StepKind::Log(_)) {
             let idle =
                 "insert_missing(): only an update step has rows; an aggregate begins with the default of its value";
             group.topology.errors.push(idle.into());
         }
-        let may_go_by_wall = matches!(step, StepKind::Log(_));
-        stores.extend(own_timers.map(|timers| store_of(&timers, may_go_by_wall).spec().clone()));
+        let own = TimerKind { goes_by_wall: matches!(step, StepKind::Log(_)), is_own: true };
+        stores.extend(own_timers.map(|timers| store_of(&timers, own).spec().clone()));
         let kept = group.tables.iter().map(|(table, kept)| (table.topic.clone(), Arc::clone(kept)));
         let tables: KeptTables = kept.collect();
         let step = match (step, every) {

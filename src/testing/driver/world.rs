@@ -299,7 +299,7 @@ impl World {
             found.any(|task| task.state == State::Running || task.halt.is_some())
         };
         let subs = plan.topology.sub_topologies().iter().enumerate();
-        let mut timed = subs.filter(|(_, sub)| sub.stores.iter().any(|store| store.has_timers));
+        let mut timed = subs.filter(|(_, sub)| sub.stores.iter().any(|store| store.timers.is_some()));
         tasks.is_empty()
             || timed.all(|(sub_topology, _)| {
                 (0..plan.partitions).all(|n| has(TaskId { sub_topology, partition: Partition(n) }))

@@ -36,7 +36,7 @@ impl Observed {
                     if self.is_halted(sub, partition) {
                         continue;
                     }
-                    let is_timed = (spec.time_to_live.is_some(), spec.has_timers);
+                    let is_timed = (spec.time_to_live.is_some(), spec.timers.is_some());
                     judge_rest_of_store(&name, stores, is_timed, self.inside.is_some(), &logged, findings);
                     let Some(inside) = &self.inside else { continue };
                     let kept = inside.kept.get(&(spec.name.to_string(), partition));

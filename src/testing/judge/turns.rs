@@ -27,7 +27,7 @@ impl Turns {
         let mut all = Vec::new();
         for sub in topology.sub_topologies() {
             let Some(changelog) =
-                sub.stores.iter().find(|store| store.has_timers).and_then(|store| topology.changelog_topic(store))
+                sub.stores.iter().find(|store| store.timers.is_some()).and_then(|store| topology.changelog_topic(store))
             else {
                 continue;
             };

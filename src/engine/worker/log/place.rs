@@ -119,7 +119,7 @@ impl Place<'_> {
             Ok(Some(verdict)) => return Ok(verdict), // sent on, which moves another task's clock, or a halt, which moves none
             Ok(None) => match self.run(record, count, keyed.as_deref_mut(), open, counts) {
                 Ok(result) => result,
-                Err(Trouble::NoStore(message)) => return Ok(Verdict::Halt(HaltReason::UnknownStore, message)),
+                Err(Trouble::Lack(message)) => return Ok(Verdict::Halt(HaltReason::UnknownStore, message)),
                 Err(Trouble::Fault(fault)) => return Err(fault),
             },
             Err(reject) => Err(reject),

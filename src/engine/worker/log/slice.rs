@@ -52,7 +52,7 @@ impl LogLane {
                     let own = self.open.rows.len() - rows;
                     match fire_due(&terms, task, number, own, &mut self.open) {
                         Ok(()) => {}
-                        Err(Trouble::NoStore(message)) => {
+                        Err(Trouble::Lack(message)) => {
                             halt = Some((number, HaltReason::UnknownStore, message, None));
                         }
                         Err(Trouble::Fault(fault)) => match consequence::of(&fault, Moment::ReadStore) {

@@ -25,7 +25,7 @@ use crate::engine::outbound::limits::AWAITS_LIMIT;
 use crate::engine::state::stores::Keyed;
 use crate::engine::task::order::merged;
 use crate::engine::worker::enough::Enough;
-use crate::engine::worker::rows::entry::{Decided, Entry, Meets, Place, Rung};
+use crate::engine::worker::rows::entry::{Decided, Entry, Meets, Place};
 use crate::engine::worker::rows::fired::Fired;
 use crate::engine::worker::rows::foreseen::Foreseen;
 use crate::engine::worker::rows::record::{Run, decide_run, keep_record};
@@ -106,8 +106,8 @@ impl<'a> Batch<'a> {
                 places.push((share.table, key, batch.entries.len()));
                 Meets::Row(usize::MAX) // until the slots are numbered
             });
-            let (decided, rung) = (Decided::Waiting, Rung::default());
-            batch.entries.push(Entry { share: number, record: *record, key, place, decided, rung });
+            let decided = Decided::Waiting;
+            batch.entries.push(Entry { share: number, record: *record, key, place, decided, rung: None });
         }
         batch.fired.foreseen = batch.foreseen.iter().map(|foreseen| foreseen.timers.len()).sum();
         places.extend(batch.foreseen_places().map(|(table, key)| (table, key, usize::MAX)));
@@ -201,12 +201,7 @@ impl<'a> Batch<'a> {
                 begun.extend(self.shares.get(share).map(|share| share.task));
                 self.ring(number, stores, &enough, rows)?;
             }
-            let bytes = match self.entries.get(number) {
-                Some(Entry { decided: Decided::Applied { bytes, .. }, rung, .. }) => bytes + rung.bytes,
-                Some(Entry { rung, .. }) => rung.bytes,
-                None => 0,
-            };
-            if enough.with(bytes) {
+            if enough.with(self.entries.get(number).map_or(0, Entry::bytes)) {
                 return Ok(number + 1 < self.entries.len());
             }
         }

@@ -177,8 +177,8 @@ impl RowsLane {
     }
 
     /// Seeks the timer to blame for the failure of a record that was alone, among those behind it: one whose row cannot be read, or
-    /// that took most of the time, where it was too long. Otherwise ever fewer fire, and one that does so alone is a dead letter
-    /// with `reject`, unless the batch fails without it, too. False where none is to blame.
+    /// that took most of the time, where it was too long. Otherwise half as many fire at the next try, until one does so alone: it is a
+    /// dead letter with `reject`, unless the batch fails without it, too. False where none is to blame.
     fn blame_timer(&self, set_aside: &mut SetAside, fired: Fired, too_slow: Option<Duration>, reject: &Reject) -> bool {
         let Fired { count, last, slowest, unread, foreseen } = fired;
         if let Some(limit) = too_slow {

@@ -11,8 +11,8 @@ pub(super) struct Entry<'a> {
     pub(super) key: Result<Meets, Reject>,
     pub(super) place: Place,
     pub(super) decided: Decided,
-    /// What the timers behind it led to.
-    pub(super) rung: Rung,
+    /// What the timers behind it led to, where any fired; boxed, since a batch has thousands of entries and few of them.
+    pub(super) rung: Option<Box<Rung>>,
 }
 
 /// What a record meets.
@@ -30,6 +30,15 @@ impl Entry<'_> {
             Ok(Meets::Row(slot)) => Some(*slot),
             Ok(Meets::Store(_)) | Err(_) => None,
         }
+    }
+
+    /// Bytes of the notices and of the values written into stores, those of the timers behind it included.
+    pub(super) fn bytes(&self) -> usize {
+        let own = match &self.decided {
+            Decided::Applied { bytes, .. } => *bytes,
+            _ => 0,
+        };
+        own + self.rung.as_ref().map_or(0, |rung| rung.bytes)
     }
 }
 

@@ -80,8 +80,10 @@ impl Batch<'_> {
                     counts.dead_letters += 1;
                 }
             }
-            *counts += entry.rung.counts;
-            reached.changed += entry.rung.changed;
+            if let Some(rung) = &entry.rung {
+                *counts += rung.counts;
+                reached.changed += rung.changed;
+            }
             counts.records += 1;
             reached.records += 1;
             reached.held.note(entry);
@@ -104,7 +106,9 @@ impl Batch<'_> {
                 }
                 Decided::Waiting | Decided::Skipped(_) | Decided::Unreadable(_) => {}
             }
-            rows.append(&mut entry.rung.rows);
+            if let Some(rung) = &mut entry.rung {
+                rows.append(&mut rung.rows);
+            }
             timestamps.resize(rows.len(), entry.record.timestamp);
         }
         (rows, timestamps)

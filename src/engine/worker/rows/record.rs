@@ -89,7 +89,8 @@ pub(super) fn give_up<E: From<StoreTrouble>>(
     let (record, key_type) = (run.record, share.step.table().table.key_type);
     let Some((timer, key)) = run.timer.zip(key_type.parse(record.key).ok()) else { return Ok(()) };
     let mut access = keyed.open_beside(record.timestamp);
-    let dropped = in_net(|| share.step.give_up(timer, &mut context(terms, share, record, &key, &mut access)));
+    let drop = || share.step.give_up(timer, &mut context(terms, share, record, &key, &mut access));
+    let dropped = terms.hand.hold(run.in_hand, || in_net(drop));
     let is_whole = dropped.is_ok() && access.refusal().is_none();
     access.end(is_whole).map_err(|trouble| StoreTrouble { task: share.task, trouble })?;
     Ok(())

@@ -129,7 +129,7 @@ impl Batch<'_> {
             }
         }
         if let Some(entry) = self.entries.get_mut(number) {
-            entry.rung = rung;
+            entry.rung = (rung.fired > 0).then(|| Box::new(rung));
         }
         Ok(())
     }
