@@ -15,7 +15,7 @@ use crate::flow::row::{RowError, Value, from_values, is_none, keep_unchanged, to
 use crate::flow::store::Store;
 use crate::flow::table::{ColumnSpec, TableSpec};
 use crate::flow::threshold::Threshold;
-use crate::flow::timer::{Timer, is_tick};
+use crate::flow::timer::{Timer, is_own, is_tick};
 use serde::de::DeserializeOwned;
 use std::marker::PhantomData;
 
@@ -161,7 +161,7 @@ impl<A: Algorithm, S: ReadEvent<A::Event>> RowStep for Update<A, S> {
     }
 
     fn timer(&self, timer: &Timer, row: Option<&[Value]>, context: &mut Context<'_>) -> Result<Applied, Reject> {
-        no_tick(timer)?;
+        no_own(timer)?;
         self.check(row, context)?;
         self.change(row, context, |state, context| self.chain.algorithm.timer(&timer.name, state, context))
     }
@@ -308,7 +308,7 @@ impl<A: Algorithm<Row = ()>, S: ReadEvent<A::Event>> LogStep for Process<A, S> {
     }
 
     fn timer(&self, timer: &Timer, context: &mut Context<'_>) -> Result<Stepped, Reject> {
-        no_tick(timer)?;
+        no_own(timer)?;
         let notices = self.chain.algorithm.timer(&timer.name, &mut (), context)?;
         self.chain.announce(notices)
     }
@@ -398,6 +398,11 @@ impl<A: Algorithm> Chain<A> {
         }
         Ok(())
     }
+}
+
+/// Skips a timer of a step's own, of windows or pairs or a tick, that an earlier release has left.
+fn no_own(timer: &Timer) -> Result<(), Reject> {
+    if is_own(&timer.name) { Err(Reject::skip("no-timer")) } else { Ok(()) }
 }
 
 /// Skips a tick that a release with [`Every`](crate::flow::every::Every) has left.

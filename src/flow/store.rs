@@ -84,6 +84,13 @@ impl<V> Store<V> {
         self
     }
 
+    /// Another store whose values are written and upgraded like those of this one.
+    pub(crate) fn named(&self, name: &str) -> Self {
+        let mut other = self.clone();
+        other.spec.name = name.into();
+        other
+    }
+
     /// The same as a store of timers.
     pub(crate) const fn of_timers(mut self, kind: TimerKind) -> Self {
         self.spec.timers = Some(kind);
@@ -118,6 +125,16 @@ impl<V: Serialize + DeserializeOwned> Store<V> {
                 self.spec.version
             )),
         }
+    }
+
+    /// A value of the same JSON as one of this store, as `[version][JSON]`.
+    ///
+    /// # Errors
+    /// The same as [`Store::encode`].
+    pub(crate) fn encoded(&self, value: &impl Serialize) -> Result<Vec<u8>, Reject> {
+        let mut bytes = vec![self.spec.version];
+        json::encode_kept_into(value, &mut bytes)?;
+        Ok(bytes)
     }
 
     /// Shows a value as `[version][JSON]`; `None` where it is JSON's null, which deletes the key.
@@ -237,6 +254,11 @@ impl<V: Serialize + DeserializeOwned> Opened<'_, V> {
     pub fn put(&mut self, key: impl AsRef<[u8]>, value: &V) -> Result<(), Reject> {
         let Self { store, number, state } = self;
         store.encode(value, |value| state.put(*number, key.as_ref(), value))
+    }
+
+    /// Sets the value of `key`, encoded by [`Store::encoded`].
+    pub(crate) fn put_encoded(&mut self, key: impl AsRef<[u8]>, bytes: &[u8]) {
+        self.state.put(self.number, key.as_ref(), Some(bytes));
     }
 
     /// Deletes the value of `key`.

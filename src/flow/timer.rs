@@ -75,6 +75,11 @@ pub(crate) fn is_tick(name: &str) -> bool {
     name == TICK
 }
 
+/// Whether a timer of this name is a step's own, and none that an algorithm has set.
+pub(crate) fn is_own(name: &str) -> bool {
+    name.starts_with('\0')
+}
+
 /// The last turn in which timers fired by the wall clock.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 pub(crate) struct LastTurn {
@@ -252,25 +257,29 @@ impl Context<'_> {
         self.move_timer(name, None, false)
     }
 
-    /// Sets the tick of the next whole period behind the task's clock, where there is none.
+    /// Sees to it that a tick is set for the next whole period behind the task's clock: one that is set for an earlier time stays, and
+    /// one of a longer period, which a release before had, is moved.
     pub(crate) fn set_tick(&mut self, period_ms: i64) -> Result<(), Reject> {
         let Some(state) = self.state.as_deref_mut() else { return Ok(()) };
         let (number, store) = (number(state)?, Store::<When>::new(""));
         let clock = state.clock().max(self.timestamp.0);
         let mut opened = Opened { store: &store, number, state };
-        let at = clock.div_euclid(period_ms).saturating_add(1).saturating_mul(period_ms);
-        let timer = Timer { clock: Clock::Event, at, key: Vec::new(), name: TICK.to_owned() };
-        if opened.get(timer.by_key())?.is_none() {
-            opened.put(timer.by_key(), &When::Event(at))?;
-            opened.put(timer.by_time(), &When::Event(at))?;
-            opened.state.timer_was_set(false, at);
+        let tick = |at| Timer { clock: Clock::Event, at, key: Vec::new(), name: TICK.to_owned() };
+        let next = tick(clock.div_euclid(period_ms).saturating_add(1).saturating_mul(period_ms));
+        match opened.get(next.by_key())? {
+            Some(When::Event(at)) if at <= next.at => return Ok(()),
+            Some(When::Event(at)) => opened.delete(tick(at).by_time()),
+            Some(When::Wall { .. }) | None => {}
         }
+        opened.put(next.by_key(), &When::Event(next.at))?;
+        opened.put(next.by_time(), &When::Event(next.at))?;
+        opened.state.timer_was_set(false, next.at);
         Ok(())
     }
 
     /// Refuses a name that is too long, or one of a step's own.
     fn check_name(&self, name: &str) -> Result<(), Reject> {
-        if self.state.is_none() || (name.len() <= NAME_BYTES && !name.starts_with('\0')) {
+        if self.state.is_none() || (name.len() <= NAME_BYTES && !is_own(name)) {
             return Ok(());
         }
         let length = name.len();

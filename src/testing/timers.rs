@@ -70,7 +70,7 @@ impl Interpreter<'_> {
                 StepKind::Log(step) => self.ring(place, &**step, &record, (&timer, clock)),
             };
             if let (Err(_), StepKind::Rows(step)) = (&result, &place.sub.step) {
-                self.give_up(place, &**step, &record, &timer);
+                bytes += self.give_up(place, &**step, &record, &timer);
             }
             let before = self.out.len();
             match result {
@@ -92,14 +92,18 @@ impl Interpreter<'_> {
         messages
     }
 
-    /// Drops what a timer was set for that has failed.
-    fn give_up(&mut self, place: Place<'_>, step: &dyn RowStep, record: &Record<'_>, timer: &Timer) {
-        let Ok(key) = step.table().table.key_type.parse(record.key) else { return };
+    /// Drops what a timer was set for that has failed, and answers the bytes that were written.
+    fn give_up(&mut self, place: Place<'_>, step: &dyn RowStep, record: &Record<'_>, timer: &Timer) -> usize {
+        let Ok(key) = step.table().table.key_type.parse(record.key) else { return 0 };
         let mut stores = self.stores_of(place);
+        stores.written = 0;
         let terms = (&key, self.latest_event_time, None, None);
-        if stores.run(place.source, record, terms, |context| step.give_up(timer, context)).is_ok() {
-            self.stores.insert((place.number, place.source.partition.0), stores);
+        if stores.run(place.source, record, terms, |context| step.give_up(timer, context)).is_err() {
+            return 0;
         }
+        let written = stores.written;
+        self.stores.insert((place.number, place.source.partition.0), stores);
+        written
     }
 
     /// Runs a step without rows over a timer.

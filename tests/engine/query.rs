@@ -12,7 +12,7 @@ use tidegate::engine::query::{Entry, Keys, Queries, Reading, Refusal, Span, Want
 use tidegate::engine::status::Status;
 use tidegate::flow::key::{KeyType, crc32_partition_for, partition_for};
 use tidegate::flow::record::{Partition, Timestamp, TopicName, TopicPartition};
-use tidegate::flow::topology::SubTopology;
+use tidegate::flow::topology::{StepKind, SubTopology};
 use tidegate::flow::window::{Tumbling, Window, Windowed, Windows};
 use tidegate::flow::{Algorithm, Context, Declared, OnViolation, Reject, Store, Topology};
 use tidegate::pipelines::usage::topology;
@@ -43,7 +43,8 @@ fn member_of(topology: Topology, log: &MemoryLog, clock: &Arc<dyn Clock>) -> Mem
     let topology = Arc::new(topology);
     let (of_changelogs, database) = (log.clone(), MemoryDatabase::new());
     let rows = || -> Box<dyn Rows> {
-        if topology.has_rows() { Box::new(database.rows(topology.name())) } else { Box::new(NoRows) }
+        let has_rows = topology.sub_topologies().iter().any(|sub| matches!(sub.step, StepKind::Rows(_)));
+        if has_rows { Box::new(database.rows(topology.name())) } else { Box::new(NoRows) }
     };
     let ports = Ports {
         source: Box::new(log.source(Subscription::of(&topology))),

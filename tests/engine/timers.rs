@@ -402,9 +402,13 @@ fn timers_where_they_cannot_be_are_refused_before_the_start() {
 }
 
 fn ticking() -> TestDriver {
+    TestDriver::new(ticking_every(100))
+}
+
+fn ticking_every(ms: u64) -> Topology {
     let mut topology = Topology::new("p");
-    topology.source("orders").process(Passing).with_timers("alarms").every(Duration::from_millis(100)).to("fired");
-    TestDriver::new(topology)
+    topology.source("orders").process(Passing).with_timers("alarms").every(Duration::from_millis(ms)).to("fired");
+    topology
 }
 
 /// The times of the ticks, which have no key.
@@ -473,6 +477,27 @@ fn ticks_that_cannot_be_are_refused_before_the_start() {
     topology.source("orders").aggregate("counts", Passing).with_timers("a").every(Duration::from_millis(10)).done();
     let by_key = topology.validate().unwrap_err().join("; ");
     assert!(by_key.contains("every(): it runs a process step for its whole partition"), "{by_key}");
+}
+
+/// A longer one would let the next tick wait for a day.
+#[test]
+fn a_period_that_a_release_makes_shorter_counts_from_its_first_record_on() {
+    let mut driver = TestDriver::new(ticking_every(86_400_000));
+    pass(&mut driver, 50);
+    driver.run();
+    driver.stop(0);
+    driver.release(ticking_every(100));
+    driver.start(0);
+    pass(&mut driver, 60);
+    pass(&mut driver, 120);
+    assert_eq!(ticks(&mut driver), [100]);
+    driver.stop(0);
+    driver.release(ticking_every(1_000));
+    driver.start(0);
+    pass(&mut driver, 250);
+    pass(&mut driver, 999);
+    pass(&mut driver, 1_000);
+    assert_eq!(ticks(&mut driver), [100, 200, 1_000], "the one that was set stays");
 }
 
 /// A release without `every()` finds the tick of the one before.

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use std::collections::BTreeSet;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 use tidegate::adapters::memory::ManualClock;
@@ -63,8 +63,16 @@ impl World {
 #[derive(Default)]
 struct Alarm {
     world: Arc<OnceLock<World>>,
-    /// A record has just taken 300 ms.
-    has_lasted: AtomicBool,
+    /// What the last record and the timers behind it have taken, in milliseconds.
+    lasted_ms: AtomicU64,
+}
+
+impl Alarm {
+    /// Takes time behind what the record and the timers before took.
+    fn last(&self, ms: u64) {
+        let since = self.lasted_ms.fetch_add(ms, Ordering::Relaxed);
+        self.world.get().unwrap().idle(Duration::from_millis(since), Duration::from_millis(ms));
+    }
 }
 
 impl Algorithm for Alarm {
@@ -79,9 +87,9 @@ impl Algorithm for Alarm {
             (Some(name), None) => context.cancel_timer(name)?,
             (None, _) => {}
         }
-        self.has_lasted.store(order.lasts, Ordering::Relaxed);
+        self.lasted_ms.store(0, Ordering::Relaxed);
         if order.lasts {
-            self.world.get().unwrap().idle(Duration::ZERO, Duration::from_millis(300));
+            self.last(300);
         }
         if order.refused { Err(Reject::new("told to")) } else { Ok(Vec::new()) }
     }
@@ -94,10 +102,8 @@ impl Algorithm for Alarm {
             "again" if account.timers < 3 => context.set_timer("again", At::Event(context.event_time_ms() + 10))?,
             "wide" => return Ok(vec![Fired { name: "x".repeat(3_000), timers: 0 }]),
             "slow" => self.world.get().unwrap().idle(Duration::ZERO, Duration::from_millis(500)),
-            "lasts" => {
-                let since = if self.has_lasted.load(Ordering::Relaxed) { 300 } else { 0 };
-                self.world.get().unwrap().idle(Duration::from_millis(since), Duration::from_millis(200));
-            }
+            "lasts" => self.last(200),
+            "halves" => self.last(250),
             "wall" => context.set_timer("wall", At::Wall(0))?,
             _ => {}
         }
@@ -377,6 +383,22 @@ fn a_record_and_its_timer_that_together_take_too_long_are_no_dead_letters() {
     assert_eq!((codes(&mut driver), row(&mut driver, 1)), (vec![], (1, 0)));
     send(&mut driver, 1, 6, &json!({}));
     assert_eq!((fired(&mut driver), codes(&mut driver)), (all(&[(0, "lasts", 1)]), vec![]));
+}
+
+/// None of them is to blame: each fires behind a record in the end.
+#[test]
+fn timers_that_take_too_long_only_together_fire_behind_several_records() {
+    let mut driver = impatient(4);
+    for id in 0..3 {
+        set(&mut driver, id, 1, "halves", 5);
+    }
+    driver.run();
+    for at in 5..8 {
+        send(&mut driver, 3, at, &json!({}));
+        driver.run();
+    }
+    assert_eq!(fired(&mut driver), all(&[(0, "halves", 1), (1, "halves", 1), (2, "halves", 1)]));
+    assert_eq!((codes(&mut driver), row(&mut driver, 3)), (vec![], (3, 0)));
 }
 
 /// The times of a table's records move no clock, so the rows of timers that lie in between are not read.

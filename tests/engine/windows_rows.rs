@@ -7,8 +7,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use tidegate::engine::status::Counter;
 use tidegate::flow::row::Value;
-use tidegate::flow::window::{Clock, Emit, Merge, Pane, Session, Tumbling, Window, Windowed};
-use tidegate::flow::{Algorithm, At, Context, Reject, Table, Topology};
+use tidegate::flow::window::{
+    Clock, Emit, Hopping, Merge, Pane, Session, Tumbling, Window, Windowed, Windows, Working,
+};
+use tidegate::flow::{Algorithm, At, Context, Reject, Store, Table, Topology};
 use tidegate::ports::history::Found;
 use tidegate::testing::{Sent, TestDriver};
 
@@ -212,7 +214,7 @@ fn a_window_that_is_refused_is_a_dead_letter_of_its_own_and_is_not_tried_again()
     driver.run();
     assert_eq!(row(&mut driver, 0), (4, 1));
     let due = ["panic", "rejected", "constraint"].into_iter().enumerate();
-    let due: Vec<_> = due.map(|(n, code)| (code.to_owned(), Some(format!("for-row-{n:020}")))).collect();
+    let due: Vec<_> = due.map(|(n, code)| (code.to_owned(), Some(format!("for-row-{n:020}-final")))).collect();
     assert_eq!(letters(&mut driver), due);
     assert!(panes_that_wait(&mut driver).is_empty(), "one that failed is dropped, too");
 }
@@ -325,7 +327,7 @@ fn a_pane_that_kills_the_process_takes_no_other_one_of_its_key_with_it() {
     }
     send(&mut driver, 0, 100, 1);
     driver.run();
-    assert_eq!(letters(&mut driver), [("kills-the-process".to_owned(), Some(format!("for-row-{:020}", 1)))]);
+    assert_eq!(letters(&mut driver), [("kills-the-process".to_owned(), Some(format!("for-row-{:020}-final", 1)))]);
     assert_eq!(row(&mut driver, 0), (7, 2));
     assert!(panes_that_wait(&mut driver).is_empty());
 }
@@ -371,4 +373,78 @@ fn an_algorithm_over_windows_that_sets_a_timer_halts_its_partition_with_the_reas
     assert_eq!(halts.len(), 1);
     assert!(halts[0].detail.contains("whose windows or pairs set their own, has no others"), "{halts:?}");
     assert_eq!(letters(&mut driver), []);
+}
+
+/// The windows of others come first, a thousand behind each record: what waits is not overtaken by what is given out later.
+#[test]
+fn a_pane_that_waits_is_not_overtaken_by_a_later_one_of_its_key() {
+    let mut topology = Topology::new("p");
+    let source = topology.source("readings").window(Tumbling::of(ms(10)).grace(ms(0)));
+    let source = source.clock(Clock::PerPartition).corrections_for(ms(1_000));
+    source.update("devices", "sums", Sums::default(), Totals).to("totals");
+    let mut driver = filled(TestDriver::new(topology).partitions(1), 2_001);
+    (0..=2_000).for_each(|id| send(&mut driver, id, 1, 0));
+    for (id, at, watts) in [(2_000, 100, 0), (0, 15, 1), (0, 12, 2), (2_000, 101, 0), (2_000, 102, 0)] {
+        send(&mut driver, id, at, watts);
+    }
+    driver.run();
+    let of_first = |found: &Found| found.key.as_deref() == Some(b"0");
+    let told = driver.read_raw("totals").into_iter().filter(of_first);
+    let told: Vec<Total> = told.map(|found| serde_json::from_slice(&found.value.unwrap()).unwrap()).collect();
+    let told: Vec<(i64, i64)> = told.iter().map(|total| (total.watts, total.at)).collect();
+    assert_eq!(told, [(0, 10), (1, 15), (4, 12)], "each with the time at which it was given out");
+    assert_eq!(letters(&mut driver), []);
+}
+
+/// The same sums in another shape.
+struct Watts;
+
+#[derive(Serialize, Deserialize, Default)]
+struct Value2 {
+    watts: i64,
+}
+
+impl Windowed for Watts {
+    type Event = Reading;
+    type Value = Value2;
+    type Notices = Option<Sum>;
+
+    fn add(&self, reading: &Reading, value: &mut Value2, _: &mut Context<'_>) -> Result<(), Reject> {
+        value.watts += reading.watts;
+        Ok(())
+    }
+
+    fn emit(&self, value: &Value2, _: &Window<'_>) -> Option<Sum> {
+        Some(Sum { watts: value.watts, is_early: false })
+    }
+}
+
+/// Two thousand windows are closed by one record, behind which a thousand are run.
+#[test]
+fn panes_that_wait_are_upgraded_like_the_windows() {
+    let hopping = || Hopping::of(ms(2_000)).every(ms(1)).grace(ms(0));
+    let mut topology = Topology::new("p");
+    topology.source("readings").window(hopping()).update("devices", "sums", Sums::default(), Totals).to("totals");
+    let mut driver = filled(TestDriver::new(topology).partitions(1), 2);
+    send(&mut driver, 0, 5_000, 1);
+    send(&mut driver, 0, 10_000, 2);
+    assert_eq!(row(&mut driver, 0), (1_000, 1_000));
+    driver.stop(0);
+    let store: Store<Windows<Value2>> = Store::new("sums").version(2, |_, json| {
+        let Windows { kind, clock_ms, windows, idle, closes_ms, for_row } =
+            serde_json::from_slice::<Windows<i64>>(json).map_err(|error| error.to_string())?;
+        let windows = windows.into_iter().map(|window| {
+            let Working { start_ms, end_ms, value, emitted, is_changed, early } = window;
+            Working { start_ms, end_ms, value: Value2 { watts: value }, emitted, is_changed, early }
+        });
+        Ok(Windows { kind, clock_ms, windows: windows.collect(), idle, closes_ms, for_row })
+    });
+    let mut topology = Topology::new("p");
+    topology.source("readings").window(hopping()).update("devices", store, Watts, Totals).to("totals");
+    driver.release(topology);
+    driver.start(0);
+    send(&mut driver, 1, 10_000, 1);
+    assert_eq!(row(&mut driver, 0), (2_000, 2_000));
+    assert_eq!(letters(&mut driver), []);
+    assert!(panes_that_wait(&mut driver).is_empty());
 }

@@ -27,6 +27,11 @@ impl<'a> Enough<'a> {
         self.clock.elapsed()
     }
 
+    /// Looks at the clock with the next record, which may have taken long.
+    pub(crate) const fn look(&mut self) {
+        self.look_in = 1;
+    }
+
     /// Whether the batch has enough with one more record, which has `bytes` for the outbox.
     pub(crate) fn with(&mut self, bytes: usize) -> bool {
         self.bytes_left = self.bytes_left.saturating_sub(bytes);

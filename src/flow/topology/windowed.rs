@@ -164,7 +164,7 @@ impl<'t, K, S> WindowedSource<'t, K, S> {
             late_topic.clone().map(|topic| LateTo { topic, content_type: group.reading.format.content_type() });
         group.topology.check_map_keys::<Windows<W::Value>>(&format!("store {}", store.spec().name));
         let (name, table) = (&store.spec().name, table.into());
-        let (waiting, timers) = (Store::new(&format!("{name}-for-row")), format!("{name}-timers"));
+        let (waiting, timers) = (store.named(&format!("{name}-for-row")), format!("{name}-timers"));
         let stores = vec![store.spec().clone(), waiting.spec().clone()];
         let erase: Erase<A> = Box::new(move |chain, _, topology| {
             let update = Update { table: spec_of(table, &chain, topology), chain, events: () };

@@ -27,19 +27,6 @@ pub struct Windows<V> {
     pub for_row: u64,
 }
 
-/// A window that was given out and waits for its run over a row.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
-pub(crate) struct ForRow {
-    /// Its first millisecond.
-    pub(crate) start_ms: i64,
-    /// The millisecond behind its last one.
-    pub(crate) end_ms: i64,
-    /// Its value, as JSON.
-    pub(crate) value: String,
-    /// Why it was given out.
-    pub(crate) pane: Pane,
-}
-
 /// A key without records.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Idle {

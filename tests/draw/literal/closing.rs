@@ -53,7 +53,7 @@ impl Look<'_> {
         (notices, topics): (&BTreeMap<u64, &Message>, &BTreeMap<u64, &str>),
     ) -> Result<(), String> {
         let Some(drawn) = sub.window else { return Ok(()) };
-        let (time, record_key) = (record.timestamp.0, record.key.clone().unwrap_or_default());
+        let record_key = record.key.clone().unwrap_or_default();
         if sub.has_rows() && sub.is_joined() {
             return Ok(()); // the interpreter looks at it
         }
@@ -70,8 +70,8 @@ impl Look<'_> {
             let closed = closed.into_iter().map(|given_out| pane(&drawn, key.clone(), given_out));
             given_out.extend(closed.map(|pane| (end, pane)));
         }
-        // Beside rows what the record gives out has timers, too, with its time.
-        let is_before = |at: i64, pane: &Pane| (at, &pane.key) <= (time, &record_key);
+        // Beside rows what the record gives out has timers, too, with the time that the clock has come to.
+        let is_before = |at: i64, pane: &Pane| (at, &pane.key) <= (now, &record_key);
         let place = if sub.has_rows() { given_out.partition_point(|(at, pane)| is_before(*at, pane)) } else { 0 };
         let mut given_out: Vec<Pane> = given_out.into_iter().map(|(_, pane)| pane).collect();
         given_out.splice(place..place, pending);

@@ -200,6 +200,9 @@ impl<'a> Batch<'a> {
             } else {
                 begun.extend(self.shares.get(share).map(|share| share.task));
                 self.ring(number, stores, &enough, rows)?;
+                if self.entries.get(number).is_some_and(|entry| entry.rung.is_some()) {
+                    enough.look();
+                }
             }
             if enough.with(self.entries.get(number).map_or(0, Entry::bytes)) {
                 return Ok(number + 1 < self.entries.len());

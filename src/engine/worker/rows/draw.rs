@@ -185,7 +185,7 @@ impl RowsLane {
             // Where nobody alone took too long, the timers wait for the next record.
             match slowest {
                 Some((took, timer)) if took > limit => set_aside.over.push((timer, reject.clone())),
-                Some(_) if set_aside.most_timers > 0 => set_aside.most_timers = 0,
+                Some(_) if set_aside.most_timers > 0 => set_aside.most_timers = count / 2,
                 _ => return false,
             }
             return true;

@@ -38,7 +38,7 @@ impl Entry<'_> {
             Decided::Applied { bytes, .. } => *bytes,
             _ => 0,
         };
-        own + self.rung.as_ref().map_or(0, |rung| rung.bytes)
+        own + self.rung.as_ref().map_or(0, |rung| rung.bytes + rung.beside)
     }
 }
 
@@ -82,6 +82,8 @@ pub(super) struct Rung {
     pub(super) rows: Vec<OutboxRow>,
     /// Bytes of the messages and of the values written into stores.
     pub(super) bytes: usize,
+    /// Bytes of what took the timers out of their store.
+    pub(super) beside: usize,
     pub(super) counts: Counts,
     /// How many of them changed their row.
     pub(super) changed: i64,

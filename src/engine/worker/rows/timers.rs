@@ -159,6 +159,7 @@ impl Batch<'_> {
         let record = Record { offset: behind.offset, timestamp: at, key, value: None, headers: &[] };
         let mut access = keyed.open_beside(at);
         let is_there = access.take_timer(timer) == Ok(true);
+        rung.beside += access.written_bytes();
         access.end(true).map_err(trouble)?;
         if !is_there {
             return Ok(());
@@ -172,7 +173,7 @@ impl Batch<'_> {
         self.fired.note(timer, enough.now().saturating_sub(began));
         let decided = decided?;
         if matches!(&decided, Err(reject) if reject.code() != AWAITS_LIMIT) {
-            give_up(self.terms, share, &run, keyed)?;
+            rung.bytes += give_up(self.terms, share, &run, keyed)?;
         }
         match decided {
             Ok(Decided::Applied { is_changed, rise, mut notices, notice_count, bytes, .. }) => {
