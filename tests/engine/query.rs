@@ -12,9 +12,10 @@ use tidegate::engine::query::{Entry, Keys, Queries, Reading, Refusal, Span, Want
 use tidegate::engine::status::Status;
 use tidegate::flow::key::{KeyType, crc32_partition_for, partition_for};
 use tidegate::flow::record::{Partition, Timestamp, TopicName, TopicPartition};
+use tidegate::flow::table::ColumnType;
 use tidegate::flow::topology::{StepKind, SubTopology};
 use tidegate::flow::window::{Tumbling, Window, Windowed, Windows};
-use tidegate::flow::{Algorithm, Context, Declared, OnViolation, Reject, Store, Topology};
+use tidegate::flow::{Algorithm, Context, Declared, OnViolation, Reject, Store, Table, Topology};
 use tidegate::pipelines::usage::topology;
 use tidegate::ports::Clock;
 use tidegate::ports::changelog::ChangelogReader;
@@ -42,6 +43,7 @@ fn member(topology: Topology) -> (MemoryLog, Arc<dyn Clock>, Member) {
 fn member_of(topology: Topology, log: &MemoryLog, clock: &Arc<dyn Clock>) -> Member {
     let topology = Arc::new(topology);
     let (of_changelogs, database) = (log.clone(), MemoryDatabase::new());
+    database.create_table(&Table::new("users"), &[("count", ColumnType::I64, false)]);
     let rows = || -> Box<dyn Rows> {
         let has_rows = topology.sub_topologies().iter().any(|sub| matches!(sub.step, StepKind::Rows(_)));
         if has_rows { Box::new(database.rows(topology.name())) } else { Box::new(NoRows) }

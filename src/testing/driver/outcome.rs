@@ -89,8 +89,10 @@ impl World {
         };
         let changelogs = plan.topology.changelogs();
         let stores = plan.topology.sub_topologies().iter().flat_map(|sub| &sub.stores);
-        let of_timers: BTreeSet<TopicName> =
-            stores.filter(|store| store.timers.is_some()).filter_map(|store| plan.topology.changelog_topic(store)).collect();
+        let of_timers: BTreeSet<TopicName> = stores
+            .filter(|store| store.timers.is_some())
+            .filter_map(|store| plan.topology.changelog_topic(store))
+            .collect();
         let topic = |topic: TopicName| {
             let mut messages: Vec<Message> = self.log.read(&topic).iter().map(message).collect();
             if changelogs.contains(&topic) {

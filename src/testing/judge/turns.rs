@@ -26,8 +26,11 @@ impl Turns {
     pub(super) fn of(observed: &Observed, topology: &Topology) -> Self {
         let mut all = Vec::new();
         for sub in topology.sub_topologies() {
-            let Some(changelog) =
-                sub.stores.iter().find(|store| store.timers.is_some()).and_then(|store| topology.changelog_topic(store))
+            let Some(changelog) = sub
+                .stores
+                .iter()
+                .find(|store| store.timers.is_some())
+                .and_then(|store| topology.changelog_topic(store))
             else {
                 continue;
             };

@@ -496,8 +496,7 @@ mod tests {
 
     #[test]
     fn a_swept_cache_gives_its_memory_back_and_forgets_nothing_that_the_store_lacks() {
-        let spec =
-            StoreSpec { name: "s".into(), version: 1, time_to_live: None, timers: None };
+        let spec = StoreSpec { name: "s".into(), version: 1, time_to_live: None, timers: None };
         let mut cache = WriteBack::new(Box::new(Map::default()), spec);
         for n in 0..1_000_u32 {
             cache.put(&n.to_be_bytes(), Some(&[7; 100]), Timestamp(0), Timestamp(0)).unwrap();
@@ -517,8 +516,7 @@ mod tests {
 
     #[test]
     fn a_burst_leaves_no_places_behind_and_what_is_in_flight_keeps_its_own() {
-        let spec =
-            StoreSpec { name: "s".into(), version: 1, time_to_live: None, timers: None };
+        let spec = StoreSpec { name: "s".into(), version: 1, time_to_live: None, timers: None };
         let mut cache = WriteBack::new(Box::new(Map::default()), spec);
         for n in 0..10_000_u32 {
             cache.get(&n.to_be_bytes(), Timestamp(0), &mut |_| ()).unwrap();
@@ -547,8 +545,7 @@ mod tests {
     #[test]
     fn a_flush_is_written_in_bounded_pieces_of_which_the_last_alone_moves_the_checkpoint() {
         let map = Map::default();
-        let spec =
-            StoreSpec { name: "s".into(), version: 1, time_to_live: None, timers: None };
+        let spec = StoreSpec { name: "s".into(), version: 1, time_to_live: None, timers: None };
         let mut cache = WriteBack::new(Box::new(map.clone()), spec);
         let large = vec![7; WRITE_BYTES / 3];
         for round in 1..3_i64 {
@@ -682,12 +679,8 @@ mod tests {
     }
 
     fn expiring_store(map: &Map) -> WriteBack {
-        let spec = StoreSpec {
-            name: "s".into(),
-            version: 1,
-            time_to_live: Some(Duration::from_millis(10)),
-            timers: None,
-        };
+        let spec =
+            StoreSpec { name: "s".into(), version: 1, time_to_live: Some(Duration::from_millis(10)), timers: None };
         WriteBack::new(Box::new(map.clone()), spec)
     }
 
@@ -767,8 +760,7 @@ mod tests {
 
     #[test]
     fn what_the_store_lacks_is_what_is_proved_and_not_written() {
-        let spec =
-            StoreSpec { name: "s".into(), version: 1, time_to_live: None, timers: None };
+        let spec = StoreSpec { name: "s".into(), version: 1, time_to_live: None, timers: None };
         let mut cache = WriteBack::new(Box::new(Map::default()), spec);
         for key in [b"a", b"b"] {
             cache.put(key, Some(&[7]), Timestamp(0), Timestamp(0)).unwrap();
@@ -788,8 +780,7 @@ mod tests {
 
     #[test]
     fn a_sweep_counts_what_is_left_exactly() {
-        let spec =
-            || StoreSpec { name: "s".into(), version: 1, time_to_live: None, timers: None };
+        let spec = || StoreSpec { name: "s".into(), version: 1, time_to_live: None, timers: None };
         let mut alone = WriteBack::new(Box::new(Map::default()), spec());
         let mut cache = WriteBack::new(Box::new(Map::default()), spec());
         for n in 0..100_u32 {
@@ -811,8 +802,7 @@ mod tests {
 
     #[test]
     fn the_order_of_unwritten_keys_is_kept_over_a_flush_while_ranges_are_asked_for() {
-        let spec =
-            StoreSpec { name: "s".into(), version: 1, time_to_live: None, timers: None };
+        let spec = StoreSpec { name: "s".into(), version: 1, time_to_live: None, timers: None };
         let mut cache = WriteBack::new(Box::new(Map::default()), spec);
         cache.put(b"a", Some(&[7]), Timestamp(0), Timestamp(0)).unwrap();
         cache.accept();
