@@ -9,6 +9,7 @@ use rdkafka::ClientContext;
 use rdkafka::client::Client;
 use rdkafka::error::RDKafkaErrorCode as Code;
 use rdkafka_sys as sys;
+use std::collections::VecDeque;
 use std::ffi::c_char;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
@@ -80,17 +81,21 @@ fn said(answer: Owned) -> Result<Owned, CallError> {
 /// The longest that librdkafka lets a request take.
 const PATIENCE: Duration = Duration::from_hours(1);
 
-/// Requests of one client to the coordinators of groups: one at a time.
+/// The most requests of a client that nobody waits for any more and that have no answer yet.
+const UNANSWERED_MAX: usize = 16;
+
+/// Requests of one client to the coordinators of groups.
 ///
 /// A request that librdkafka ends by its timeout, while it looks for the coordinator or connects to it, is freed, and used once more
 /// as soon as the coordinator is there or the client ends: the process is aborted
-/// (docs/traps.md#a-question-that-was-given-up-ends-the-process). So these requests have an hour, whoever waits for a shorter time goes
-/// away without the answer, and there is no further request before it has come.
+/// (docs/traps.md#a-question-that-was-given-up-ends-the-process). So these requests have an hour, and whoever waits for a shorter time
+/// goes away without the answer. The next one looks for the coordinator anew; only where too many have no answer does it wait for
+/// theirs, so that a coordinator that stays away does not make them ever more.
 ///
 /// Declared in front of its client, so that it ends before.
 #[derive(Default)]
 pub(in crate::adapters::kafka) struct Coordinators {
-    unanswered: Mutex<Option<Answers>>,
+    unanswered: Mutex<VecDeque<Answers>>,
 }
 
 impl Coordinators {
@@ -104,15 +109,21 @@ impl Coordinators {
     ) -> Result<Owned, CallError> {
         let until = fault::deadline(wait);
         let mut unanswered = self.unanswered.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(before) = &*unanswered {
-            // SAFETY: the client lives during the call.
-            unsafe { before.next(fault::left(until)) }.ok_or_else(silent)?;
+        // SAFETY: the client lives during the call, here and below.
+        unanswered.retain(|before| unsafe { before.next(Duration::ZERO) }.is_none());
+        if unanswered.len() >= UNANSWERED_MAX
+            && let Some(first) = unanswered.pop_front()
+            && unsafe { first.next(fault::left(until)) }.is_none()
+        {
+            unanswered.push_back(first); // another's turn next time: one that is asleep keeps nobody waiting for good
+            return Err(silent());
         }
-        let answers = unanswered.insert(Answers::new(client).ok_or_else(silent)?);
-        ask(client, kind, answers, PATIENCE, send);
-        // SAFETY: as above.
-        let answer = unsafe { answers.next(fault::left(until)) }.ok_or_else(silent)?;
-        *unanswered = None;
+        let answers = Answers::new(client).ok_or_else(silent)?;
+        ask(client, kind, &answers, PATIENCE, send);
+        let Some(answer) = (unsafe { answers.next(fault::left(until)) }) else {
+            unanswered.push_back(answers);
+            return Err(silent());
+        };
         said(answer)
     }
 }
@@ -127,4 +138,37 @@ pub(super) unsafe fn pointers<T>(start: *mut *const T, count: usize) -> Vec<*con
     }
     // SAFETY: the caller's promise.
     unsafe { std::slice::from_raw_parts(start.cast_const(), count) }.to_vec()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rdkafka::config::ClientConfig;
+    use rdkafka::consumer::{BaseConsumer, Consumer};
+
+    #[test]
+    fn a_coordinator_that_stays_away_is_asked_a_bounded_number_of_times() {
+        let coordinators = Coordinators::default();
+        let consumer: BaseConsumer = ClientConfig::new().set("bootstrap.servers", "127.0.0.1:1").create().unwrap();
+        let kind = sys::rd_kafka_admin_op_t::RD_KAFKA_ADMIN_OP_DESCRIBECONSUMERGROUPS;
+        let (mut asked, wait) = (0, Duration::from_millis(5));
+        for _ in 0..UNANSWERED_MAX + 3 {
+            let answer = coordinators.request(consumer.client(), kind, wait, |parts| {
+                asked += 1;
+                let mut names = [c"scoring".as_ptr()];
+                // SAFETY: the name outlives the call, which copies it.
+                unsafe {
+                    sys::rd_kafka_DescribeConsumerGroups(
+                        parts.client,
+                        names.as_mut_ptr(),
+                        1,
+                        parts.options,
+                        parts.queue,
+                    );
+                }
+            });
+            assert!(answer.is_err_and(|error| error.code == Code::OperationTimedOut));
+        }
+        assert_eq!(asked, UNANSWERED_MAX, "each of the first looks anew, and the rest wait for these");
+    }
 }
