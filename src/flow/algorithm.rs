@@ -216,14 +216,11 @@ impl Context<'_> {
         let Some(state) = self.state.as_deref_mut() else {
             return Err(Reject::dead_letter("unknown-store", format!("there is no store {name} here")));
         };
-        match state.find(name) {
-            Some(number) => Ok(Opened { store, number, state }),
-            None => {
-                let message =
-                    format!("the algorithm opens the store {name}, which its step was not given: add `with_store`");
-                Err(state.lacks(message).into())
-            }
+        if let Some(number) = state.find(name) {
+            return Ok(Opened { store, number, state });
         }
+        let message = format!("the algorithm opens the store {name}, which its step was not given: add `with_store`");
+        Err(state.lacks(message).into())
     }
 }
 

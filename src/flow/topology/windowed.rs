@@ -89,7 +89,8 @@ impl<'t, K, S> WindowedSource<'t, K, S> {
         S: ReadEvent<W::Event>,
     {
         let store = store.into();
-        let (source, windows, late_topic, (gathers, idle_after)) = self.gather(&store, algorithm);
+        let idle_after = self.idle_after;
+        let (source, windows, late_topic, gathers) = self.gather(&store, algorithm);
         let timers = windows.has_timers().then(|| format!("{}-timers", store.spec().name));
         source.aggregate_or(store, windows, late_topic).gathering(gathers, timers, idle_after)
     }
@@ -154,7 +155,8 @@ impl<'t, K, S> WindowedSource<'t, K, S> {
         S: ReadEvent<W::Event>,
     {
         let store = store.into();
-        let (mut source, windows, late_topic, (gathers, idle_after)) = self.gather(&store, windowed);
+        let idle_after = self.idle_after;
+        let (mut source, windows, late_topic, gathers) = self.gather(&store, windowed);
         source.note(idle_after.map(|_| {
             format!("store {}: idle_after() closes windows between two records, which have no offset that the database's position could stand for; leave it out, or let an aggregate keep the windows and an update step read its notices", store.spec().name)
         }));
@@ -179,7 +181,7 @@ impl<'t, K, S> WindowedSource<'t, K, S> {
         self,
         store: &Store<Windows<W::Value>>,
         algorithm: W,
-    ) -> (Source<'t, S>, InWindows<W>, Option<TopicName>, (Gathers, Option<Duration>))
+    ) -> (Source<'t, S>, InWindows<W>, Option<TopicName>, Gathers)
     where
         K: WindowKind<W>,
     {
@@ -205,6 +207,6 @@ impl<'t, K, S> WindowedSource<'t, K, S> {
             Clock::PerKey => Gathers::WindowsByKey,
             Clock::PerPartition => Gathers::WindowsByTask,
         };
-        (source, algorithm, late_topic, (gathers, idle_after))
+        (source, algorithm, late_topic, gathers)
     }
 }
