@@ -9,3 +9,4 @@ pub mod payments;
 pub mod scoring;
 pub mod sessions;
 pub mod usage;
+pub mod views;

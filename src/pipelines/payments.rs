@@ -46,6 +46,8 @@ struct Unconfirmed {
     open: Open,
 }
 
+type Told = Result<Option<Unconfirmed>, Reject>;
+
 /// Waits for the confirmation of each payment.
 struct Confirmations;
 
@@ -54,36 +56,22 @@ impl Algorithm for Confirmations {
     type Row = Option<Open>;
     type Notices = Option<Unconfirmed>;
 
-    fn apply(
-        &self,
-        payment: Payment,
-        open: &mut Option<Open>,
-        context: &mut Context<'_>,
-    ) -> Result<Option<Unconfirmed>, Reject> {
+    fn apply(&self, payment: Payment, open: &mut Option<Open>, context: &mut Context<'_>) -> Told {
         let at_ms = context.event_time_ms();
         match (payment, *open) {
-            (Payment::Made { .. }, Some(_)) => Err(Reject::new("this payment was made already")),
+            (Payment::Made { .. }, Some(_)) => return Err(Reject::new("this payment was made already")),
             (Payment::Made { cents }, None) => {
                 *open = Some(Open { cents, made_ms: at_ms });
                 context.set_timer(SILENT, At::Event(at_ms + WAIT_MS))?;
-                Ok(None)
             }
             // The confirmation may be the first record behind the deadline: it is too late all the same.
-            (Payment::Confirmed, Some(Open { made_ms, .. })) if at_ms >= made_ms + WAIT_MS => Ok(None),
-            (Payment::Confirmed, _) => {
-                *open = None;
-                context.cancel_timer(SILENT)?;
-                Ok(None)
-            }
+            (Payment::Confirmed, Some(Open { made_ms, .. })) if at_ms >= made_ms + WAIT_MS => {}
+            (Payment::Confirmed, _) => context.cancel_timer(SILENT).map(|()| *open = None)?,
         }
+        Ok(None)
     }
 
-    fn timer(
-        &self,
-        _: &str,
-        open: &mut Option<Open>,
-        context: &mut Context<'_>,
-    ) -> Result<Option<Unconfirmed>, Reject> {
+    fn timer(&self, _: &str, open: &mut Option<Open>, context: &mut Context<'_>) -> Told {
         Ok(open.take().map(|open| Unconfirmed { payment: context.key().to_string(), open }))
     }
 }

@@ -54,6 +54,8 @@ struct SessionEnd {
     session: Session,
 }
 
+type Told = Result<Option<SessionEnd>, Reject>;
+
 /// Adds a click to the open session of its user, or ends that one and opens the next.
 struct Sessions;
 
@@ -62,12 +64,7 @@ impl Algorithm for Sessions {
     type Row = Option<Session>;
     type Notices = Option<SessionEnd>;
 
-    fn apply(
-        &self,
-        _: Click,
-        open: &mut Option<Session>,
-        context: &mut Context<'_>,
-    ) -> Result<Option<SessionEnd>, Reject> {
+    fn apply(&self, _: Click, open: &mut Option<Session>, context: &mut Context<'_>) -> Told {
         let at_ms = context.event_time_ms();
         if let Some(session) = open {
             if at_ms < session.started_ms - GAP_MS {

@@ -46,5 +46,6 @@ mod trouble;
 mod unreadable;
 mod usage;
 mod values;
+mod views;
 mod windows;
 mod windows_rows;

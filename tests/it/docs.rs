@@ -318,3 +318,24 @@ fn a_reference_that_leads_nowhere_is_found() {
     assert_eq!(dead("// As docs/nowhere.md has it."), 1);
     assert_eq!(dead("// As it must be (hazard H2)."), 1);
 }
+
+/// A user's algorithm is short: so are those that are shown to users.
+#[test]
+fn the_algorithms_of_the_shipped_pipelines_take_a_screen_at_most() {
+    let folder = std::fs::read_dir(root().join("src/pipelines")).unwrap();
+    let mut files: Vec<PathBuf> = folder.map(|entry| entry.unwrap().path()).collect();
+    files.push(root().join("examples/tally.rs"));
+    let mut seen = 0;
+    for file in files {
+        let text = std::fs::read_to_string(&file).unwrap();
+        let is_algorithm =
+            |line: &&str| ["Algorithm", "Windowed"].iter().any(|name| line.starts_with(&format!("impl {name} for")));
+        let starts = text.lines().enumerate().filter(|(_, line)| is_algorithm(line)).map(|(number, _)| number);
+        for start in starts {
+            let lines = text.lines().skip(start).take_while(|line| *line != "}").count() + 1;
+            assert!(lines < 25, "{}: an algorithm of {lines} lines", file.display());
+            seen += 1;
+        }
+    }
+    assert!(seen >= 9, "{seen}");
+}
