@@ -1,7 +1,7 @@
 //! The effects of one record: an algorithm's answers, and the form in which the engine carries them out.
 
 use crate::flow::notice::Envelope;
-use crate::flow::record::{Offset, TopicName};
+use crate::flow::record::{Offset, Timestamp, TopicName};
 use crate::flow::row::Value;
 use std::borrow::Cow;
 
@@ -147,6 +147,15 @@ pub struct Stepped {
     pub panes: Vec<Pane>,
 }
 
+impl Emission {
+    /// Gives it this time, in milliseconds since 1970, UTC, where it has none of its own.
+    pub(crate) fn has_time(&mut self, at_ms: Option<i64>) {
+        if let Some(at_ms) = at_ms {
+            self.envelope.get_or_insert_default().timestamp.get_or_insert(Timestamp(at_ms));
+        }
+    }
+}
+
 /// A window that was given out once. It stands or falls by itself, whatever comes of its record and of other panes.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Pane {
@@ -174,6 +183,8 @@ pub struct GivenOut<N> {
     pub start_ms: i64,
     /// The millisecond behind its last one.
     pub end_ms: i64,
+    /// The time of those of its notices that have none of their own; `None` for that of the record or timer.
+    pub at_ms: Option<i64>,
     /// Its notices.
     pub notices: Result<Vec<N>, Reject>,
 }

@@ -1,7 +1,7 @@
 //! Punctuation: a step whose algorithm is run for its whole partition, once a period of event time.
 //!
-//! A tick is a timer without a key. It is set behind the first record that the step takes, for the next whole period of the
-//! task's clock, and again whenever it has fired: so a pause is one tick, however many periods have passed.
+//! A tick is a timer without a key. The engine sets it behind each record of a stream where none is set, whatever became of the record:
+//! for the next whole period of the task's clock. So a pause is one tick, however many periods have passed.
 
 use crate::flow::algorithm::Context;
 use crate::flow::effect::{Reject, Stepped};
@@ -30,17 +30,17 @@ impl LogStep for Every {
     }
 
     fn apply(&self, record: &Record<'_>, context: &mut Context<'_>) -> Result<Stepped, Reject> {
-        let stepped = self.step.apply(record, context)?;
-        context.set_tick(self.period_ms)?;
-        Ok(stepped)
+        self.step.apply(record, context)
     }
 
     fn timer(&self, timer: &Timer, context: &mut Context<'_>) -> Result<Stepped, Reject> {
         if !is_tick(&timer.name) {
             return self.step.timer(timer, context);
         }
-        let stepped = self.step.timer(&Timer { name: EVERY.into(), ..timer.clone() }, context)?;
-        context.set_tick(self.period_ms)?;
-        Ok(stepped)
+        self.step.timer(&Timer { name: EVERY.into(), ..timer.clone() }, context)
+    }
+
+    fn period_ms(&self) -> Option<i64> {
+        Some(self.period_ms)
     }
 }

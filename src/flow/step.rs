@@ -82,6 +82,11 @@ pub trait LogStep: Send + Sync {
     fn timer(&self, _timer: &Timer, _context: &mut Context<'_>) -> Result<Stepped, Reject> {
         Err(Reject::skip("no-timer"))
     }
+
+    /// The period of its ticks, in milliseconds; `None` where it has none.
+    fn period_ms(&self) -> Option<i64> {
+        None
+    }
 }
 
 /// The code of a record whose row is missing.
@@ -347,10 +352,12 @@ impl<A: Algorithm> Chain<A> {
             Parts::Whole(notices) => return Ok(Stepped { emissions: self.told(notices)?, ..Stepped::default() }),
             Parts::Panes(given_out) => given_out,
         };
-        let pane = |GivenOut { start_ms, end_ms, notices }: GivenOut<Item<A>>| Pane {
-            start_ms,
-            end_ms,
-            told: notices.and_then(|notices| in_net(|| self.told(notices))),
+        let pane = |GivenOut { start_ms, end_ms, at_ms, notices }: GivenOut<Item<A>>| {
+            let mut told = notices.and_then(|notices| in_net(|| self.told(notices)));
+            for emission in told.iter_mut().flatten() {
+                emission.has_time(at_ms);
+            }
+            Pane { start_ms, end_ms, told }
         };
         Ok(Stepped { panes: given_out.into_iter().map(pane).collect(), ..Stepped::default() })
     }

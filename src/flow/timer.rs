@@ -257,26 +257,6 @@ impl Context<'_> {
         self.move_timer(name, None, false)
     }
 
-    /// Sees to it that a tick is set for the next whole period behind the task's clock: one that is set for an earlier time stays, and
-    /// one of a longer period, which a release before had, is moved.
-    pub(crate) fn set_tick(&mut self, period_ms: i64) -> Result<(), Reject> {
-        let Some(state) = self.state.as_deref_mut() else { return Ok(()) };
-        let (number, store) = (number(state)?, Store::<When>::new(""));
-        let clock = state.clock().max(self.timestamp.0);
-        let mut opened = Opened { store: &store, number, state };
-        let tick = |at| Timer { clock: Clock::Event, at, key: Vec::new(), name: TICK.to_owned() };
-        let next = tick(clock.div_euclid(period_ms).saturating_add(1).saturating_mul(period_ms));
-        match opened.get(next.by_key())? {
-            Some(When::Event(at)) if at <= next.at => return Ok(()),
-            Some(When::Event(at)) => opened.delete(tick(at).by_time()),
-            Some(When::Wall { .. }) | None => {}
-        }
-        opened.put(next.by_key(), &When::Event(next.at))?;
-        opened.put(next.by_time(), &When::Event(next.at))?;
-        opened.state.timer_was_set(false, next.at);
-        Ok(())
-    }
-
     /// Refuses a name that is too long, or one of a step's own.
     fn check_name(&self, name: &str) -> Result<(), Reject> {
         if self.state.is_none() || (name.len() <= NAME_BYTES && !is_own(name)) {
@@ -323,6 +303,31 @@ impl Context<'_> {
         opened.state.timer_was_set(timer.clock == Clock::Wall, timer.at);
         Ok(())
     }
+}
+
+/// Sees to it that a tick is set for the next whole period behind the task's clock, once it has one: a tick that is set for an
+/// earlier time stays, and one of a longer period, which a release before had, is moved.
+///
+/// # Errors
+/// The store cannot be read.
+pub(crate) fn set_tick(state: &mut dyn StateAccess, period_ms: i64) -> Result<(), Reject> {
+    let clock = state.clock();
+    if clock == i64::MIN {
+        return Ok(());
+    }
+    let (number, store) = (number(state)?, Store::<When>::new(""));
+    let mut opened = Opened { store: &store, number, state };
+    let tick = |at| Timer { clock: Clock::Event, at, key: Vec::new(), name: TICK.to_owned() };
+    let next = tick(clock.div_euclid(period_ms).saturating_add(1).saturating_mul(period_ms));
+    match opened.get(next.by_key())? {
+        Some(When::Event(at)) if at <= next.at => return Ok(()),
+        Some(When::Event(at)) => opened.delete(tick(at).by_time()),
+        Some(When::Wall { .. }) | None => {}
+    }
+    opened.put(next.by_key(), &When::Event(next.at))?;
+    opened.put(next.by_time(), &When::Event(next.at))?;
+    opened.state.timer_was_set(false, next.at);
+    Ok(())
 }
 
 /// What the algorithm of a step is told that sets a timer which the step does not have.

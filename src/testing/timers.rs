@@ -4,12 +4,13 @@
 use super::interpreter::{Interpreter, Place, Told, place_of};
 use super::kept::Kept;
 use super::stall::has_stalled;
+use crate::flow::algorithm::Context;
 use crate::flow::effect::Reject;
 use crate::flow::identity::TIMER_HEADER;
 use crate::flow::key::{Key, KeyType};
 use crate::flow::record::{Offset, Record, Timestamp, TopicPartition};
 use crate::flow::step::{LogStep, RowStep};
-use crate::flow::timer::{Clock, LAST_TURN, LastTurn, Timer, is_tick, number_in_turn};
+use crate::flow::timer::{Clock, LAST_TURN, LastTurn, Timer, is_tick, number_in_turn, set_tick};
 use crate::flow::topology::StepKind;
 
 /// Most timers, and messages of them, behind one record or in one turn.
@@ -24,6 +25,21 @@ impl Interpreter<'_> {
         let now = self.stores_of(place).stream_time.unwrap_or(i64::MIN);
         if !place.sub.is_table(&place.source.topic) {
             self.fire(place, (Clock::Event, now), offset, own);
+            self.set_tick(place, offset);
+        }
+    }
+
+    /// Sets the next tick where none is set.
+    fn set_tick(&mut self, place: Place<'_>, offset: Offset) {
+        let StepKind::Log(step) = &place.sub.step else { return };
+        let Some(period_ms) = step.period_ms() else { return };
+        let mut stores = self.stores_of(place);
+        let record = Record { offset, timestamp: Timestamp(0), key: None, value: None, headers: &[] };
+        let terms = (&Key::from(""), self.latest_event_time, stores.stream_time, None);
+        let set =
+            |context: &mut Context<'_>| context.state.as_deref_mut().map_or(Ok(()), |state| set_tick(state, period_ms));
+        if stores.run(place.source, &record, terms, set).is_ok() {
+            self.stores.insert((place.number, place.source.partition.0), stores);
         }
     }
 

@@ -155,6 +155,10 @@ impl LogStep for Watched<dyn LogStep> {
         self.applications.note(context, |context| self.inner.apply(record, context))
     }
 
+    fn period_ms(&self) -> Option<i64> {
+        self.inner.period_ms()
+    }
+
     /// What one leads to follows from the order of records and turns; only when it was run is noted.
     fn timer(&self, timer: &Timer, context: &mut Context<'_>) -> Result<Stepped, Reject> {
         self.applications.lock().push(Application::of(context, Run::Timer(timer.clock)));

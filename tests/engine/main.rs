@@ -22,6 +22,7 @@ mod notices;
 mod pairing;
 mod panes;
 mod payments;
+mod peers_windows;
 mod pending;
 mod pipeline;
 mod placement;

@@ -125,7 +125,7 @@ fn tell<N: IntoIterator>(pair: &Pair<'_>, notices: impl FnOnce() -> N) -> GivenO
     let times = || pair.left_ms.into_iter().chain(pair.right_ms);
     let (first, last) = (times().min().unwrap_or_default(), times().max().unwrap_or_default());
     let notices = in_net(|| Ok(notices().into_iter().collect()));
-    GivenOut { start_ms: first, end_ms: last.saturating_add(1), notices }
+    GivenOut { start_ms: first, end_ms: last.saturating_add(1), at_ms: None, notices }
 }
 
 impl<P: Paired> Algorithm for InPairs<P> {

@@ -63,7 +63,7 @@ impl<'t, K, S> WindowedSource<'t, K, S> {
         self
     }
 
-    /// Closes the windows of a key once so much time has passed, by the wall clock, since its last record was handled: at least
+    /// Closes the windows of a key once so much time has passed, by the wall clock, since its last record was taken: at least
     /// a millisecond. It passes only while the task of the partition keeps up with its inputs.
     pub const fn idle_after(mut self, time: Duration) -> Self {
         self.idle_after = Some(time);

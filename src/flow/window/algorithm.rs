@@ -138,11 +138,12 @@ impl<W: Windowed> InWindows<W> {
 
     /// Makes the notices of one window that is given out. One that its algorithm cannot make is told by a dead letter of its own:
     /// the windows of its key go on without it.
-    pub(super) fn tell(&self, key: &Key, window: &Working<W::Value>, pane: Pane, told: &mut Panes<NoticeOf<W>>) {
+    /// `at`: the time of the record or timer that gives it out.
+    fn tell(&self, (key, at): (&Key, i64), window: &Working<W::Value>, pane: Pane, told: &mut Panes<NoticeOf<W>>) {
         let Working { start_ms, end_ms, .. } = *window;
         let emit = || self.algorithm.emit(&window.value, &Window { key, start_ms, end_ms, pane });
         let notices = in_net(|| Ok(emit().into_iter().collect()));
-        told.0.push(GivenOut { start_ms, end_ms, notices });
+        told.0.push(GivenOut { start_ms, end_ms, at_ms: Some(window.time_within(at)), notices });
     }
 
     /// Gives out the windows that are closed at that clock, and, with an event, open ones that are to be told: `placed` are those
@@ -269,8 +270,8 @@ impl<W: Windowed> Algorithm for InWindows<W> {
         kept: &mut Windows<W::Value>,
         context: &mut Context<'_>,
     ) -> Result<Panes<NoticeOf<W>>, Reject> {
-        let (mut notices, key) = (Panes::default(), context.key);
-        self.gather(&event, kept, context, &mut |window, pane| self.tell(key, window, pane, &mut notices))?;
+        let (mut notices, of) = (Panes::default(), (context.key, context.event_time_ms()));
+        self.gather(&event, kept, context, &mut |window, pane| self.tell(of, window, pane, &mut notices))?;
         Ok(notices)
     }
 
@@ -280,8 +281,8 @@ impl<W: Windowed> Algorithm for InWindows<W> {
         kept: &mut Windows<W::Value>,
         context: &mut Context<'_>,
     ) -> Result<Panes<NoticeOf<W>>, Reject> {
-        let (mut notices, key) = (Panes::default(), context.key);
-        self.close(name, kept, context, &mut |window, pane| self.tell(key, window, pane, &mut notices))?;
+        let (mut notices, of) = (Panes::default(), (context.key, context.event_time_ms()));
+        self.close(name, kept, context, &mut |window, pane| self.tell(of, window, pane, &mut notices))?;
         Ok(notices)
     }
 

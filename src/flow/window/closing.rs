@@ -68,7 +68,8 @@ impl<W: Windowed> InWindows<W> {
                 kept.closes_ms = None;
                 Some(context.event_time_ms()) // however far the partition's clock has come: others are closed in between
             }
-            _ => self.idle_until(kept, context)?,
+            IDLE => self.idle_until(kept, context)?,
+            _ => None, // of a release before
         };
         if let Some(clock) = clock {
             kept.become_of(&self.kind, give_out);

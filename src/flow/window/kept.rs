@@ -114,6 +114,12 @@ impl<V> Working<V> {
         self.end_ms.saturating_add(after) <= clock
     }
 
+    /// The time of what is told of the window at a time: within it, so that a window of a step behind this one which spans it has it,
+    /// and no later than it is told, where that is within it.
+    pub(super) fn time_within(&self, at: i64) -> i64 {
+        at.min(self.end_ms.saturating_sub(1)).max(self.start_ms)
+    }
+
     /// Notes a change of an open window that is told every so often.
     pub(super) fn has_news(&mut self, clock: i64) {
         let first = Early { since_ms: clock, is_told: false, has_news: true };

@@ -176,6 +176,7 @@ where
 
     fn timer(&self, timer: &Timer, row: Option<&[Value]>, context: &mut Context<'_>) -> Result<Applied, Reject> {
         let Some((pane, at, window)) = self.next(timer, context)? else { return Ok(Applied::default()) };
+        let at = window.time_within(at);
         context.timestamp = Timestamp(at);
         let Working { start_ms, end_ms, value, .. } = window;
         let window = Window { key: context.key, start_ms, end_ms, pane };
@@ -192,7 +193,7 @@ where
             Ok(notices)
         })?;
         for emission in &mut applied.emissions {
-            emission.envelope.get_or_insert_default().timestamp.get_or_insert(Timestamp(at));
+            emission.has_time(Some(at));
         }
         Ok(applied)
     }

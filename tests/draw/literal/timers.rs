@@ -74,11 +74,7 @@ type Rung = (Option<Vec<u8>>, String, i64, Result<Sums, &'static str>);
 impl Look<'_> {
     /// What a record that was handled does to the timers of its key.
     pub fn set_timer(&mut self, task: (usize, i32), sub: &SubDraw, record: &Message, event: &Event) {
-        let Task { timers, tick, clock, .. } = self.tasks.entry(task).or_default();
-        if let Some(every) = sub.every_ms {
-            let clock = clock.unwrap_or(i64::MIN).max(record.timestamp.0);
-            tick.get_or_insert_with(|| next_tick(every, clock));
-        }
+        let Task { timers, .. } = self.tasks.entry(task).or_default();
         let Some(timer) = event.timer.as_ref().filter(|_| sub.has_timers) else { return };
         let of = (record.key.clone().unwrap_or_default(), timer.name.clone());
         match timer.after_ms {
@@ -167,11 +163,11 @@ impl Look<'_> {
             let ticks = tick.filter(|at| !is_by_wall && Some(*at) <= now);
             // A tick's key comes before all others, and so does its name.
             let ticks = ticks.map(|at| (at, Vec::new(), String::new()));
-            let Some((at, key, name)) = due.chain(ticks).min() else { return out };
+            let Some((at, key, name)) = due.chain(ticks).min() else { break };
             let is_tick = name.is_empty();
             let name = if is_tick { "every".to_owned() } else { name };
             if is_tick {
-                *tick = sub.every_ms.map(|every| next_tick(every, now.unwrap_or(at).max(at)));
+                *tick = None;
             } else {
                 timers.remove(&(key.clone(), name.clone()));
             }
@@ -227,5 +223,10 @@ impl Look<'_> {
             }
             out.push((told, name, at, outcome));
         }
+        let Task { tick, clock, .. } = self.tasks.entry(task).or_default();
+        if let (false, Some(every), Some(clock)) = (is_by_wall, sub.every_ms, *clock) {
+            tick.get_or_insert_with(|| next_tick(every, clock));
+        }
+        out
     }
 }

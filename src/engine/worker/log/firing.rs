@@ -21,7 +21,7 @@ use crate::flow::key::Key;
 use crate::flow::net::in_net;
 use crate::flow::reading::OnUnreadable;
 use crate::flow::record::{Offset, Record, Timestamp};
-use crate::flow::timer::{Clock, LastTurn, TURN, TURN_BYTES, Timer, keep_turn, last_turn, number_in_turn};
+use crate::flow::timer::{Clock, LastTurn, TURN, TURN_BYTES, Timer, keep_turn, last_turn, number_in_turn, set_tick};
 use crate::flow::topology::{CommitKind, StepKind, SubTopology};
 use crate::ports::Fault;
 use crate::ports::note::InHand;
@@ -46,7 +46,7 @@ struct Turn<'a> {
 }
 
 /// Fires the timers of a task that are due by event time behind the last decided record of an input, which led to `own`
-/// messages.
+/// messages, and sees to it that the next tick is set.
 ///
 /// # Errors
 /// The trouble that kept the timers from firing: those that have not stay. Where it passes, the record is decided once more.
@@ -58,18 +58,24 @@ pub(super) fn fire_due(
     open: &mut OpenBatch,
 ) -> Result<(), Trouble> {
     let Task { id, sub_topology, inputs, keyed, .. } = task;
-    let (Some(keyed), Some(input)) = (keyed.as_mut().filter(|keyed| keyed.may_be_due()), inputs.get(number)) else {
-        return Ok(());
-    };
+    let StepKind::Log(step) = &sub_topology.step else { return Ok(()) };
+    let period_ms = step.period_ms();
+    let is_wanted = |keyed: &&mut Keyed| period_ms.is_some() || keyed.may_be_due();
+    let (Some(keyed), Some(input)) = (keyed.as_mut().filter(is_wanted), inputs.get(number)) else { return Ok(()) };
     let offset = Offset(input.next_offset.0 - 1);
     let Some(place) = place_of(terms, *id, sub_topology, (number, input), offset) else { return Ok(()) };
     let (clock, now, first) = (Clock::Event, keyed.clock(), i32::try_from(own).unwrap_or(i32::MAX));
     let mut turn =
         Turn { place, clock, now, offset, first, messages: 0, fired: 0, bytes: 0, counts: Counts::default() };
-    let result = turn.run(keyed, open);
+    let result = if keyed.may_be_due() { turn.run(keyed, open) } else { Ok(()) };
     open.counts += turn.counts;
     terms.decisions.note(&input.source.topic, turn.counts);
-    result
+    result?;
+    let Some(period_ms) = period_ms else { return Ok(()) };
+    let mut access = keyed.open_beside(now);
+    let is_set = set_tick(&mut access, period_ms).is_ok();
+    open.sent_bytes += access.written_bytes();
+    access.end(is_set)
 }
 
 /// The place of timers at an offset of an input; `None` at a table's.
