@@ -184,6 +184,10 @@ impl LogStep for WithTables<dyn LogStep> {
     fn timer(&self, timer: &Timer, context: &mut Context<'_>) -> Result<Stepped, Reject> {
         self.step.timer(timer, context)
     }
+
+    fn period_ms(&self) -> Option<i64> {
+        self.step.period_ms()
+    }
 }
 
 impl RowStep for WithTables<dyn RowStep> {

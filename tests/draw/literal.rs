@@ -584,8 +584,11 @@ impl Look<'_> {
         }
         // Before the algorithm sees it.
         if let Some(drawn) = sub.window.as_ref().filter(|drawn| drawn.skips_late && !drawn.keeps_late) {
+            let is_followed = !(sub.has_rows() && sub.is_joined());
             let Task { windows, clock, .. } = self.tasks.entry(task).or_default();
-            if windows.entry(key.clone()).or_default().is_late(drawn, closing::time(drawn, record, *clock)) {
+            let mut is_late =
+                || windows.entry(key.clone()).or_default().is_late(drawn, closing::time(drawn, record, *clock));
+            if (!is_followed && notices.is_empty()) || (is_followed && is_late()) {
                 return if notices.is_empty() { Ok(()) } else { Err("was too late, and was announced".into()) };
             }
         }
