@@ -4,7 +4,7 @@ use crate::flow::effect::{Parts, Reject};
 use crate::flow::key::Key;
 use crate::flow::notice::Announce;
 use crate::flow::record::{Header, Offset, Partition, Timestamp, TopicName};
-use crate::flow::store::{Opened, StateAccess, Store};
+use crate::flow::store::{Opened, StateAccess, Store, open};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use std::fmt;
@@ -15,7 +15,8 @@ use std::fmt;
 /// until its effects are committed, and never after that. A panic in the function, in its notices, or in serde's code for
 /// its types is caught and becomes the record's dead letter: row and state stay as they were.
 ///
-/// Unit-test it as it stands; test it with crashes and rebalances through [`TestDriver`](crate::testing::TestDriver).
+/// Unit-test it as it stands, with [`Context::example`]; test it with crashes and rebalances through
+/// [`TestDriver`](crate::testing::TestDriver).
 pub trait Algorithm: Send + Sync + 'static {
     /// The notification: any type that is decoded from the record's value, JSON unless the source says
     /// otherwise by [`Source::format`](crate::flow::topology::Source::format). Behind a join a pair of that and the
@@ -95,7 +96,8 @@ impl fmt::Debug for Context<'_> {
 }
 
 impl<'a> Context<'a> {
-    /// A context for a unit test that calls an algorithm directly: the first record of partition 0, in 1970, without headers.
+    /// A context for a unit test that calls an algorithm directly: the first record of partition 0, in 1970, without headers and
+    /// without stores, which [`Context::with_stores`] lends it.
     #[must_use]
     pub const fn example(topic: &'a TopicName, key: &'a Key) -> Self {
         let (epoch, latest) = (Timestamp(0), Timestamp(i64::MAX));
@@ -118,6 +120,13 @@ impl<'a> Context<'a> {
     #[must_use]
     pub const fn at(mut self, event_time_ms: i64) -> Self {
         self.timestamp = Timestamp(event_time_ms);
+        self
+    }
+
+    /// The same with what [`Context::now_ms`] tells, in milliseconds since 1970, UTC.
+    #[must_use]
+    pub const fn with_now(mut self, now_ms: i64) -> Self {
+        self.now = Timestamp(now_ms);
         self
     }
 
@@ -209,18 +218,14 @@ impl Context<'_> {
     /// Opens one of the stores that the step was given by `with_store`.
     ///
     /// # Errors
-    /// If the step was not given it, the partition halts in front of the record, with this reason. In a unit test with
-    /// [`Context::example`], which has no stores, a dead letter with the code `unknown-store`.
+    /// If the step was not given it, the partition halts in front of the record, with this reason. In a unit test whose
+    /// [`Context::example`] has no stores, a dead letter with the code `unknown-store`.
     pub fn store<'s, V>(&'s mut self, store: &'s Store<V>) -> Result<Opened<'s, V>, Reject> {
-        let name = &store.spec().name;
         let Some(state) = self.state.as_deref_mut() else {
-            return Err(Reject::dead_letter("unknown-store", format!("there is no store {name} here")));
+            let message = format!("there is no store {} here", store.spec().name);
+            return Err(Reject::dead_letter("unknown-store", message));
         };
-        if let Some(number) = state.find(name) {
-            return Ok(Opened { store, number, state });
-        }
-        let message = format!("the algorithm opens the store {name}, which its step was not given: add `with_store`");
-        Err(state.lacks(message).into())
+        open(state, store)
     }
 }
 

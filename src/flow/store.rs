@@ -235,6 +235,19 @@ pub struct Opened<'a, V> {
     pub(crate) state: &'a mut dyn StateAccess,
 }
 
+/// Opens a store of the step.
+///
+/// # Errors
+/// The step was not given it.
+pub(crate) fn open<'s, V>(state: &'s mut dyn StateAccess, store: &'s Store<V>) -> Result<Opened<'s, V>, Reject> {
+    let name = &store.spec.name;
+    if let Some(number) = state.find(name) {
+        return Ok(Opened { store, number, state });
+    }
+    let message = format!("the algorithm opens the store {name}, which its step was not given: add `with_store`");
+    Err(state.lacks(message).into())
+}
+
 impl<V: Serialize + DeserializeOwned> Opened<'_, V> {
     /// The value of `key`, or `None`.
     ///

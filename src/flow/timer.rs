@@ -227,7 +227,7 @@ pub(crate) fn store_of(name: &str, kind: TimerKind) -> Store<When> {
 impl Context<'_> {
     /// Sets a timer of the record's key: [`Algorithm::timer`](crate::flow::Algorithm::timer) is run with its name, once. A key
     /// has one timer of a name: set again, it is moved. It is set together with everything else that the record leads to, or
-    /// not at all. In a unit test with [`Context::example`] nothing is set.
+    /// not at all. In a unit test whose [`Context::example`] has no stores nothing is set.
     ///
     /// # Errors
     /// A dead letter, where the record has no key (`null-key`) or the name has more than 128 bytes (`bad-timer`). If the step

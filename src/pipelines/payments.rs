@@ -79,8 +79,8 @@ impl Algorithm for Confirmations {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::flow::Key;
     use crate::flow::record::TopicName;
+    use crate::flow::{ExampleStores, Key};
 
     fn after(payment: Payment, at_ms: i64, mut open: Option<Open>) -> Option<Open> {
         let (topic, key) = (TopicName::parse("payments").unwrap(), Key::from("p-1"));
@@ -95,6 +95,21 @@ mod tests {
         assert_eq!(open, Some(Open { cents: 990, made_ms: 5 }));
         assert_eq!(after(Payment::Confirmed, 4 + WAIT_MS, open), None);
         assert_eq!(after(Payment::Confirmed, 5 + WAIT_MS, open), open);
+    }
+
+    #[test]
+    fn a_payment_sets_its_deadline_and_the_confirmation_takes_it_back() {
+        let (topic, key) = (TopicName::parse("payments").unwrap(), Key::from("p-1"));
+        let (mut open, mut stores) = (None, ExampleStores::new().with_timers());
+        let made = Payment::Made { cents: 990 };
+        Confirmations
+            .apply(made, &mut open, &mut Context::example(&topic, &key).at(5).with_stores(&mut stores))
+            .unwrap();
+        let timers: Vec<_> = stores.timers().into_iter().map(|timer| (timer.key, timer.name, timer.at)).collect();
+        assert_eq!(timers, [(b"p-1".to_vec(), SILENT.to_owned(), 5 + WAIT_MS)]);
+        let mut context = Context::example(&topic, &key).at(6).with_stores(&mut stores);
+        Confirmations.apply(Payment::Confirmed, &mut open, &mut context).unwrap();
+        assert_eq!((open, stores.timers()), (None, vec![]));
     }
 
     #[test]

@@ -86,14 +86,13 @@ impl Algorithm for Sessions {
 mod tests {
     use super::*;
     use crate::flow::Key;
-    use crate::flow::record::{Timestamp, TopicName};
+    use crate::flow::record::TopicName;
 
     const MINUTE_MS: i64 = 60_000;
 
     fn click(at_minute: i64, open: &mut Option<Session>) -> Result<Option<SessionEnd>, Reject> {
         let (topic, key) = (TopicName::parse("clicks").unwrap(), Key::from("ada"));
-        let mut context = Context::example(&topic, &key);
-        context.timestamp = Timestamp(at_minute * MINUTE_MS);
+        let mut context = Context::example(&topic, &key).at(at_minute * MINUTE_MS);
         Sessions.apply(Click {}, open, &mut context)
     }
 
