@@ -13,7 +13,7 @@ use tidegate::engine::protocol::order::{Hook, NoHook};
 use tidegate::engine::query::{Entry, InputPosition, Keys, Queries, Reading, Refusal, Standing, Unready, Wanted};
 use tidegate::engine::status::Status;
 use tidegate::flow::record::{Partition, Timestamp, TopicName};
-use tidegate::flow::window::Windows;
+use tidegate::flow::window::{Tumbling, Window, Windowed, Windows};
 use tidegate::flow::{Algorithm, Context, Declared, Reject, Store, Topology};
 use tidegate::http::{About, Entries, Server, StoreReader, View, serve};
 use tidegate::ports::Clock;
@@ -274,7 +274,7 @@ fn counting() -> Topology {
     topology
 }
 
-/// A member of the group of [`counting`], with its page.
+/// A member of a group, with its page.
 struct Instance {
     queries: OnceLock<Queries>,
     status: Arc<Status>,
@@ -308,8 +308,8 @@ impl View for Instance {
 
 impl Instance {
     /// Serves, then joins, as `run` does.
-    fn start(log: &MemoryLog, clock: &Arc<dyn Clock>, number: usize) -> (Server, Running) {
-        let topology = Arc::new(counting());
+    fn start(topology: Topology, log: &MemoryLog, clock: &Arc<dyn Clock>, number: usize) -> (Server, Running) {
+        let topology = Arc::new(topology);
         let status = Arc::new(Status::default());
         let instance = Arc::new(Self { queries: OnceLock::new(), status: Arc::clone(&status) });
         let server = serve("127.0.0.1:0".parse().unwrap(), Arc::clone(&instance) as Arc<dyn View>).unwrap();
@@ -331,6 +331,17 @@ impl Instance {
         assert!(instance.queries.set(member.queries()).is_ok());
         (server, member.spawn())
     }
+}
+
+/// A clock, and a log with the topics of a pipeline that reads the one that is given back.
+fn world(topology: &Topology) -> (Arc<dyn Clock>, MemoryLog, TopicName) {
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock::default());
+    let log = MemoryLog::new(Arc::clone(&clock));
+    let clicks = TopicName::parse("clicks").unwrap();
+    for topic in topology.outputs().into_iter().chain([clicks.clone()]) {
+        log.create_topic(topic.as_str(), 4).unwrap();
+    }
+    (clock, log, clicks)
 }
 
 /// Asks until the answer is as wanted, for at most 20 s.
@@ -384,14 +395,9 @@ fn typed(server: &Server, users: &[String]) {
 
 #[test]
 fn two_members_of_a_group_answer_for_each_other_and_a_moved_partition_says_that_it_is_restored() {
-    let clock: Arc<dyn Clock> = Arc::new(SystemClock::default());
-    let log = MemoryLog::new(Arc::clone(&clock));
-    let topology = counting();
-    let clicks = TopicName::parse("clicks").unwrap();
-    for topic in topology.outputs().into_iter().chain([clicks.clone()]) {
-        log.create_topic(topic.as_str(), 4).unwrap();
-    }
-    let ((one, _running), (two, running)) = (Instance::start(&log, &clock, 1), Instance::start(&log, &clock, 2));
+    let (clock, log, clicks) = world(&counting());
+    let start = |number| Instance::start(counting(), &log, &clock, number);
+    let ((one, _running), (two, running)) = (start(1), start(2));
     let mut users: Vec<String> = (0..40).map(|n| format!("user-{n}")).collect();
     users.sort();
     for user in &users {
@@ -443,6 +449,93 @@ fn two_members_of_a_group_answer_for_each_other_and_a_moved_partition_says_that_
     other.renew().unwrap(); // aborts it
     let all = ask_until(&one, "/stores/usage?limit=1000", |code, _| code == 200);
     assert_eq!(keys(&all), users);
+}
+
+/// Counts the records of each window.
+struct Counts;
+
+impl Windowed for Counts {
+    type Event = Value;
+    type Value = u64;
+    type Notices = Option<()>;
+
+    fn add(&self, _: &Value, count: &mut u64, _: &mut Context<'_>) -> Result<(), Reject> {
+        *count += 1;
+        Ok(())
+    }
+
+    fn emit(&self, _: &u64, _: &Window<'_>) -> Option<()> {
+        None
+    }
+}
+
+#[test]
+fn another_program_reads_the_windows_of_a_span_as_the_types_that_are_kept_whichever_instance_has_them() {
+    let kept = || -> Store<Windows<u64>> { Store::new("tens").version(3, |from, _| Err(format!("of {from}"))) };
+    let topology = || {
+        let mut topology = Topology::new("clicks");
+        let kind = Tumbling::of(Duration::from_millis(10)).grace(Duration::from_secs(3_600));
+        topology.source("clicks").declared(Declared::murmur2(4)).window(kind).aggregate(kept(), Counts).done();
+        topology
+    };
+    let (clock, log, clicks) = world(&topology());
+    let start = |number| Instance::start(topology(), &log, &clock, number);
+    let ((one, _first), (two, _second)) = (start(1), start(2));
+    // More than a page of keys: each has a window at 0, and half of them two of those behind it.
+    let users: Vec<String> = (100..350).map(|n| format!("user-{n}")).collect();
+    for (n, user) in users.iter().enumerate() {
+        let times: &[i64] = if n % 2 == 0 { &[3] } else { &[3, 15, 16, 29] };
+        for at in times {
+            log.produce(&clicks, Some(user.as_bytes()), Some(b"{}"), &[], Timestamp(*at)).unwrap();
+        }
+    }
+    for server in [&one, &two] {
+        let counts = |all: &Value| -> u64 {
+            let entries = all["entries"].as_array().unwrap().iter();
+            let windows = entries.flat_map(|entry| entry["value"]["windows"].as_array().unwrap());
+            windows.map(|window| window["value"].as_u64().unwrap()).sum()
+        };
+        let is_so = |code, all: &Value| code == 200 && counts(all) == 125 + 4 * 125;
+        let all = ask_until(server, "/stores/tens?limit=1000", is_so);
+        let owned = all["partitions"].as_array().unwrap().iter().filter(|told| told["owner"].is_null()).count();
+        assert_eq!(owned, 2, "each has a half: {all}");
+        let address = server.address().to_string();
+        let reader = || -> StoreReader<Windows<u64>> { StoreReader::new(&address, "usage", kept()) };
+        let of = |kept: Windows<u64>| -> Vec<(i64, i64, u64)> {
+            assert!(kept.clock_ms.is_some(), "the rest of the value stays: {kept:?}");
+            kept.windows.into_iter().map(|window| (window.start_ms, window.end_ms, window.value)).collect()
+        };
+        let (first, next, last) = ((0, 10, 1), (10, 20, 2), (20, 30, 1));
+        let get = |reader: StoreReader<Windows<u64>>, user: &str| reader.get(user).unwrap().map(of);
+        for user in ["user-101", "user-103", "user-105", "user-107"] {
+            assert_eq!(get(reader(), user), Some(vec![first, next, last]));
+            assert_eq!(get(reader().since(10), user), Some(vec![next, last]));
+            assert_eq!(get(reader().until(10), user), Some(vec![first]));
+            assert_eq!(get(reader().since(9).until(11), user), Some(vec![first, next]), "those that have a part of it");
+            assert_eq!(get(reader().since(10).until(20), user), Some(vec![next]));
+            assert_eq!(get(reader().since(30), user), Some(vec![]), "a key that is named is there");
+        }
+        assert_eq!(get(reader().since(10), "nobody"), None);
+        let read = |entries: Entries<'_, Windows<u64>>| -> Vec<(String, Vec<(i64, i64, u64)>)> {
+            entries.map(Result::unwrap).map(|(user, kept)| (user, of(kept))).collect()
+        };
+        let due = |windows: &[(i64, i64, u64)], wanted: &dyn Fn(&str) -> bool| -> Vec<_> {
+            let odd = users.iter().skip(1).step_by(2).filter(|user| wanted(user));
+            odd.map(|user| (user.clone(), windows.to_vec())).collect()
+        };
+        // A key without a window of the span is left out, on each page.
+        assert_eq!(read(reader().since(10).until(20).all()), due(&[next], &|_| true));
+        assert_eq!(read(reader().since(20).prefix("user-2")), due(&[last], &|user| user.starts_with("user-2")));
+        let range = |user: &str| ("user-120".."user-321").contains(&user);
+        assert_eq!(read(reader().since(15).range("user-120".."user-321")), due(&[next, last], &range));
+        assert_eq!(read(reader().until(10).all()).len(), users.len());
+        assert_eq!(read(reader().since(30).all()), []);
+        let by_name: StoreReader<Windows<u64>> = StoreReader::new(&address, "usage", "tens");
+        let refused = by_name.since(10).get("user-101").unwrap_err();
+        assert!(refused.to_string().contains("holds a value of version 3"), "{refused}");
+        let of_texts: StoreReader<Windows<String>> = StoreReader::new(&address, "usage", "tens");
+        assert!(of_texts.since(10).all().next().unwrap().is_err());
+    }
 }
 
 #[test]
