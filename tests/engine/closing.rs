@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 use tidegate::flow::record::TopicName;
 use tidegate::flow::window::{Clock, Late, Pane, Tumbling, Window, WindowKind, Windowed, WithGrace};
-use tidegate::flow::{Context, Reject, Topology};
+use tidegate::flow::{Algorithm, At, Context, OnUnreadable, Reject, Topology};
 use tidegate::ports::Clock as _;
 use tidegate::testing::{Sent, TestDriver, die};
 
@@ -342,4 +342,150 @@ fn a_timer_by_the_partitions_clock_closes_nothing_in_a_release_that_goes_by_each
     send(&mut driver, "a", 6, 1);
     driver.run();
     assert_eq!((late(&mut driver), told(&mut driver).len()), (0, 0));
+}
+
+/// The time at which a test driver's clock begins.
+const START_MS: i64 = 1_767_225_600_000;
+
+#[test]
+fn a_device_that_lives_in_2106_closes_nobodys_window_by_either_clock() {
+    for clock in [Clock::PerKey, Clock::PerPartition] {
+        let mut topology = Topology::new("p");
+        let windows = topology.source("numbers").window(tens(0)).clock(clock);
+        windows.aggregate("counts", Count::default()).to("told");
+        let mut driver = TestDriver::new(topology).partitions(1);
+        for (key, ms) in [("a", 5), ("b", 6), ("of 2106", 5)] {
+            send(&mut driver, key, START_MS + ms, 1);
+        }
+        send(&mut driver, "of 2106", 4_294_967_295_000, 1);
+        assert_eq!(told(&mut driver), [], "{clock:?}");
+        let letters = driver.read_raw("numbers-dlt");
+        let codes: Vec<_> = letters.iter().map(|letter| letter.header("kafka_dlt-exception-fqcn")).collect();
+        assert_eq!(codes, [Some("event-time-ahead")], "{clock:?}");
+        // All of them go on in the windows that are open, and close them by the clock that is theirs.
+        for key in ["a", "b", "of 2106"] {
+            send(&mut driver, key, START_MS + 9, 2);
+        }
+        for key in ["b", "a", "of 2106"] {
+            send(&mut driver, key, START_MS + 10, 3);
+        }
+        let of = |key| of(key, START_MS, "final", 2);
+        let expected = match clock {
+            Clock::PerKey => [of("b"), of("a"), of("of 2106")],
+            Clock::PerPartition => [of("a"), of("b"), of("of 2106")],
+        };
+        assert_eq!((told(&mut driver), late(&mut driver)), (expected.to_vec(), 1), "{clock:?}");
+        driver.crash_everywhere();
+    }
+}
+
+/// Reminds by the wall clock, every eleven seconds until it was the third time, and once by event time.
+struct Remind;
+
+impl Algorithm for Remind {
+    type Event = i64;
+    type Row = u64;
+    type Notices = Option<(String, u64)>;
+
+    fn apply(&self, ms: i64, _: &mut u64, context: &mut Context<'_>) -> Result<Option<(String, u64)>, Reject> {
+        context.set_timer("wall", At::Wall(context.now_ms() + ms))?;
+        context.set_timer("event", At::Event(context.event_time_ms() + ms))?;
+        Ok(None)
+    }
+
+    fn timer(&self, name: &str, count: &mut u64, context: &mut Context<'_>) -> Result<Option<(String, u64)>, Reject> {
+        *count += 1;
+        if name == "wall" && *count < 3 {
+            context.set_timer("wall", At::Wall(context.event_time_ms() + 11_000))?;
+        }
+        Ok(Some((name.into(), *count)))
+    }
+}
+
+/// Instances live through a leap as a service does, which is never asked once in an hour.
+#[test]
+fn idle_keys_and_timers_come_out_alike_whether_time_passes_in_one_leap_or_in_many_small_steps() {
+    let run = |step: Option<Duration>| {
+        let mut topology = Topology::new("p");
+        let windows = topology.source("numbers").window(tens(0)).idle_after(ms(IDLE));
+        windows.aggregate("counts", Count::default()).to("told");
+        topology.source("orders").aggregate("reminded", Remind).with_wall_timers("alarms").to("reminders");
+        let mut driver = TestDriver::new(topology).partitions(1).instances(2);
+        let pass = |driver: &mut TestDriver, pause: Duration| {
+            let mut left = pause;
+            while let Some(step) = step.filter(|step| *step < left) {
+                driver.advance(step);
+                left -= step;
+            }
+            driver.advance(left);
+        };
+        let order = |driver: &mut TestDriver, key: &str, at: i64, ms: i64| {
+            let (key, value) = (Some(key.into()), Some(ms.to_string().into_bytes()));
+            driver.send_record("orders", Sent { key, value, timestamp_ms: Some(at), ..Sent::default() });
+        };
+        driver.run();
+        for (key, at) in [("a", 5), ("a", 13), ("b", 7)] {
+            send(&mut driver, key, at, 1);
+        }
+        order(&mut driver, "x", 1_000, 20_000);
+        order(&mut driver, "y", 1_000, 45_000);
+        pass(&mut driver, ms(26_000));
+        send(&mut driver, "a", 14, 1);
+        order(&mut driver, "x", 40_000, 55_000);
+        pass(&mut driver, ms(49_000));
+        send(&mut driver, "c", 100, 1);
+        order(&mut driver, "z", 60_000, 5_000);
+        pass(&mut driver, ms(300_000));
+        let closed = told(&mut driver);
+        let mut out = Vec::new();
+        for topic in ["told", "reminders", "numbers-dlt", "orders-dlt"] {
+            let found = driver.read_raw(topic).into_iter();
+            out.extend(found.map(|found| {
+                let id = found.header("tg_id").map(str::to_owned);
+                (topic, found.key.clone(), found.value.clone(), id)
+            }));
+        }
+        (closed, out)
+    };
+    let (closed, in_a_leap) = run(None);
+    let due = [of("a", 0, "final", 1), of("b", 0, "final", 1), of("a", 10, "final", 2), of("c", 100, "final", 1)];
+    assert_eq!(closed, due);
+    let reminders = in_a_leap.iter().filter(|(topic, ..)| *topic == "reminders").count();
+    assert_eq!(reminders, 3 + 3 + 3 + 1, "three of each key by the wall clock, and the one by event time that is due");
+    assert_eq!(run(Some(ms(170))).1, in_a_leap);
+}
+
+/// Its records wait, and may be anybody's.
+#[test]
+fn no_time_of_a_key_passes_while_its_partition_is_halted() {
+    let topology = |policy| {
+        let mut topology = Topology::new("p");
+        let windows = topology.source("numbers").on_unreadable(policy).window(tens(0)).idle_after(ms(IDLE));
+        windows.aggregate("counts", Count::default()).to("told");
+        topology
+    };
+    let mut driver = TestDriver::new(topology(OnUnreadable::Halt)).partitions(2);
+    let record = |partition, key: &str, at, value: &str| {
+        let (key, value) = (Some(key.into()), Some(value.into()));
+        Sent { partition: Some(partition), key, value, timestamp_ms: Some(at), ..Sent::default() }
+    };
+    driver.run();
+    driver.send_record("numbers", record(0, "a", 5, "1"));
+    driver.send_record("numbers", record(1, "b", 5, "1"));
+    driver.run();
+    driver.send_record("numbers", record(0, "c", 5, "not a number"));
+    driver.send_record("numbers", record(0, "a", 6, "1"));
+    assert_eq!(driver.halts().len(), 1);
+    for _ in 0..10 {
+        driver.advance(ms(IDLE));
+    }
+    assert_eq!(told(&mut driver), [of("b", 0, "final", 1)], "the other partition goes on");
+    driver.stop(0);
+    driver.release(topology(OnUnreadable::Skip));
+    driver.start(0);
+    driver.run();
+    driver.advance(ms(IDLE / 2));
+    assert_eq!(told(&mut driver).len(), 1, "the time begins anew");
+    driver.advance(ms(IDLE));
+    assert_eq!((told(&mut driver)[1..].to_vec(), late(&mut driver)), (vec![of("a", 0, "final", 2)], 0));
 }
