@@ -10,9 +10,10 @@ use tidegate::engine::protocol::decision::HaltReason;
 use tidegate::engine::protocol::order::THROUGH_DATABASE;
 use tidegate::engine::status::{Counter, State};
 use tidegate::flow::key::crc32_partition_for;
-use tidegate::flow::record::TopicName;
+use tidegate::flow::record::{Partition, TopicName};
 use tidegate::flow::row::Value as Cell;
 use tidegate::flow::{Algorithm, Context, KeyType, Notice, OnUnreadable, Reject, Store, Table, TableTopic, Topology};
+use tidegate::ports::sink::{Message, Sink};
 use tidegate::testing::{Random, TestDriver};
 
 #[derive(Deserialize)]
@@ -483,6 +484,53 @@ fn a_backlog_is_taken_in_the_order_of_time_whichever_input_comes_first() {
     let all: Vec<_> = (0..40).map(|n| (n, n)).collect();
     assert_eq!(run(2, 500), all);
     assert_eq!(run(1_000, 500), all);
+}
+
+/// What lies at the broker of the other topic is the end of a transaction that was aborted: no record of it ever comes.
+#[test]
+fn a_record_waits_for_those_of_another_input_that_never_come_for_its_bound_and_is_decided_then() {
+    struct Either;
+    impl Algorithm for Either {
+        type Event = Order;
+        type Row = Account;
+        type Notices = Option<Met>;
+        fn apply(&self, order: Order, row: &mut Account, _: &mut Context<'_>) -> Result<Option<Met>, Reject> {
+            book(&order, 0, row)
+        }
+    }
+    let decided_after = |wait: u64| {
+        let mut topology = Topology::new("shop");
+        let source = topology.source("orders").events(|order: Order| order).and("refunds", |refund: Order| refund);
+        source.update("accounts", Either).to("met");
+        let driver = TestDriver::new(topology).partitions(1);
+        let mut driver = filled(driver.settings(move |settings| settings.merge_wait = Duration::from_millis(wait)));
+        let refunds = TopicName::parse("refunds").unwrap();
+        let mut other = driver.log().sink("a stranger");
+        other.begin().unwrap();
+        let (key, value, headers) = (Some(&b"1"[..]), Some(&b"{\"n\": 9}"[..]), &[]);
+        let (destination, partition) = (&refunds, Some(Partition(0)));
+        let message = Message { destination, partition, key, value, headers, timestamp: None, is_tracked: false };
+        other.send(&message).unwrap();
+        other.renew().unwrap(); // aborts it
+        order(&mut driver, 1, 1);
+        let mut waited = 0;
+        while driver.records_committed() == 0 {
+            assert!(waited < 10_000, "it waits for ever");
+            driver.pass(Duration::from_millis(10));
+            driver.step();
+            waited += 10;
+        }
+        // Nothing was lost: what does come later is decided behind it.
+        driver.send("refunds", 1, json!({"n": 2}));
+        assert_eq!(met_by(&mut driver, 1), [(1, 0), (2, 0)]);
+        waited
+    };
+    let at_once = decided_after(0);
+    for wait in [200, 500, 3_000] {
+        let waited = decided_after(wait);
+        let bound = wait + at_once;
+        assert!((wait..=bound + 50).contains(&waited), "{waited} ms of {wait}, and {at_once} without a wait");
+    }
 }
 
 #[test]
