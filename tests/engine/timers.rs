@@ -622,6 +622,73 @@ fn timers_by_the_wall_clock_that_are_more_than_one_turn_takes_fire_in_turns_behi
     assert_eq!(fired(&mut driver).len(), 1_100);
 }
 
+/// As after a weekend. A transaction has a turn at most, and a turn a thousand timers.
+#[test]
+fn a_hundred_thousand_timers_that_were_due_during_an_outage_fire_once_each_in_the_order_of_their_times() {
+    const KEYS: i64 = 100;
+    const EACH: i64 = 1_000;
+    /// A time for each timer, in no order of keys or names, and each for one alone.
+    const fn due(number: i64) -> i64 {
+        START_MS + 60_000 + (number * 7_919) % (KEYS * EACH)
+    }
+    struct Many;
+    impl Algorithm for Many {
+        type Event = i64;
+        type Row = ();
+        type Notices = Option<i64>;
+
+        fn apply(&self, first: i64, (): &mut (), context: &mut Context<'_>) -> Result<Option<i64>, Reject> {
+            for number in first..first + EACH {
+                context.set_timer(&number.to_string(), At::Wall(due(number)))?;
+            }
+            Ok(None)
+        }
+
+        fn timer(&self, name: &str, (): &mut (), context: &mut Context<'_>) -> Result<Option<i64>, Reject> {
+            assert_eq!(due(name.parse().unwrap()), context.event_time_ms());
+            Ok(Some(context.event_time_ms()))
+        }
+    }
+    let mut topology = Topology::new("p");
+    topology.source("orders").process(Many).with_wall_timers("alarms").to("fired");
+    let mut driver = TestDriver::new(topology);
+    for key in 0..KEYS {
+        driver.send("orders", &*key.to_string(), key * EACH);
+    }
+    driver.run();
+    driver.kill(0);
+    driver.pass(Duration::from_secs(3_600));
+    driver.start(0);
+    // The number of messages in each transaction: its end takes an offset, too.
+    let fired = TopicName::parse("fired").unwrap();
+    let look = |driver: &mut TestDriver| {
+        let (mut times, mut sizes, mut next) = (Vec::new(), Vec::new(), -1);
+        driver.log().each_record(&fired, &mut |_, record| {
+            times.push(serde_json::from_slice::<i64>(record.value.unwrap()).unwrap());
+            if record.offset.0 != next {
+                sizes.push(0);
+            }
+            *sizes.last_mut().unwrap() += 1;
+            next = record.offset.0 + 1;
+        });
+        (times, sizes)
+    };
+    let total = usize::try_from(KEYS * EACH).unwrap();
+    for _ in 0..60 {
+        driver.advance(Duration::from_secs(1));
+        if look(&mut driver).0.len() >= total {
+            break;
+        }
+    }
+    driver.advance(Duration::from_secs(3_600));
+    let (times, sizes) = look(&mut driver);
+    let first = START_MS + 60_000;
+    assert_eq!((times.first(), times.len()), (Some(&first), total));
+    assert!(times.iter().is_sorted_by(|one, next| one < next), "in order, and once each");
+    assert_eq!(sizes, vec![1_000; total / 1_000]);
+    assert!(driver.read_raw("orders-dlt").is_empty());
+}
+
 /// Whether a transaction without an offset of its own was committed cannot be seen at K: the changelog tells.
 #[test]
 fn a_turn_whose_commit_has_no_answer_is_not_told_twice() {
