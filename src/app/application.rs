@@ -65,10 +65,14 @@ impl App {
 /// The pipeline under the name and with the thresholds of the settings.
 ///
 /// # Errors
-/// Where it cannot have that name.
+/// Where it cannot have that name: the declaration itself was found right before.
 pub(super) fn as_set(topology: &Topology, settings: &Settings) -> Result<Topology, Failure> {
-    let topology = topology.clone().renamed(&settings.pipeline.name);
-    topology.validate().map_err(Failure::Topology)?;
+    let name = &settings.pipeline.name;
+    let topology = topology.clone().renamed(name);
+    topology.validate().map_err(|mistakes| {
+        let mistakes = mistakes.join("\n  ");
+        Failure::Setup(vec![format!("pipeline.name: the pipeline cannot have the name {name}\n  {mistakes}")])
+    })?;
     apply_thresholds(&topology, settings.pipeline.thresholds.iter().map(|(name, value)| (name.as_str(), *value)));
     Ok(topology)
 }
@@ -81,6 +85,36 @@ pub(super) fn apply_thresholds<'a>(topology: &Topology, values: impl Iterator<It
         {
             tracing::info!(threshold = name, from = threshold.value(), to = value, "threshold changed");
             threshold.set(value);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::app::exit::Exit;
+    use crate::pipelines::usage;
+    use crate::settings::Scrubber;
+
+    #[test]
+    fn a_name_too_long_for_the_topics_of_the_pipeline_ends_every_command_with_the_setting_and_the_fix() {
+        let named = |length: usize| {
+            let mut settings = Settings::default();
+            settings.pipeline.name = "p".repeat(length);
+            as_set(&usage::topology(), &settings).map(|topology| topology.name().len())
+        };
+        let longest = 249 - "-by-user-repartition-dlt".len();
+        assert_eq!(named(longest).unwrap(), longest);
+        let (failure, mut told) = (named(longest + 3).unwrap_err(), Vec::new());
+        let exit = failure.report(&mut told, &Scrubber::default());
+        let told = String::from_utf8(told).unwrap();
+        assert_eq!((exit, exit.code()), (Exit::Misconfigured, 78));
+        assert!(told.starts_with("pipeline.name: the pipeline cannot have the name ppp"), "{told}");
+        for words in [
+            "its dead-letter topic would have 252 characters, 249 are allowed: shorten the name of the pipeline",
+            " by 3 (ppp",
+        ] {
+            assert!(told.contains(words), "{told}");
         }
     }
 }

@@ -103,6 +103,22 @@ fn describe_tells_topics_table_and_transactional_ids() {
     assert_eq!(json["sub_topologies"][0]["table"]["columns"][0]["types"][0], "double precision");
 }
 
+#[test]
+fn a_name_that_no_topic_could_have_is_refused_before_any_server_is_asked() {
+    let name = "p".repeat(250);
+    let environment = [
+        ("TIDEGATE_KAFKA__BOOTSTRAP_SERVERS", "127.0.0.1:1"),
+        ("TIDEGATE_DATABASE__URL", "postgres://app:app@127.0.0.1:1/db"),
+        ("TIDEGATE_PIPELINE__NAME", name.as_str()),
+    ];
+    for command in [&["run"][..], &["describe"], &["topics", "plan"], &["topics", "validate"], &["halted"]] {
+        let output = tidegate(command, &environment);
+        let told = err(&output);
+        assert_eq!(output.status.code(), Some(78), "{command:?}: {told}");
+        assert!(told.contains("pipeline.name: ") && told.contains("1 to 249 characters of a-z"), "{command:?}: {told}");
+    }
+}
+
 /// `run` asks for topics of this name, so every command has to speak of the same ones.
 #[test]
 fn the_name_that_the_settings_give_the_pipeline_is_known_to_every_command() {
