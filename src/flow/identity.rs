@@ -12,6 +12,10 @@ pub const VERSION_HEADER: &str = "tg_version";
 /// The header that carries the threshold that a notice passed, where the filter is a named threshold.
 pub const THRESHOLD_HEADER: &str = "tg_threshold";
 
+/// Holds the bytes that decide the partition of a notice's message in place of its key. It stays in the outbox: the message
+/// does not have it.
+pub(crate) const PARTITION_HEADER: &str = "tg_partition_by";
+
 /// Names one notice of one record: `pipeline/topic/partition/source_offset/seq`, with `/incarnation` added once it is above 0.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct NoticeId<'a> {

@@ -40,15 +40,17 @@ impl<T: Serialize> Announce for T {
 #[derive(Clone, PartialEq, Eq, Default, Debug)]
 pub struct Envelope {
     pub(crate) key: Option<Vec<u8>>,
+    /// What decides the partition in place of the key.
+    pub(crate) partition_by: Option<Vec<u8>>,
     pub(crate) timestamp: Option<Timestamp>,
     pub(crate) headers: Vec<Header>,
 }
 
 /// A notice with a key, a time or headers of its own, or without a value.
 ///
-/// The key decides the partition, by Kafka's murmur2, as that of any other message of the pipeline. Notices of one partition of the
-/// source stay in the order of their records under every key; those that come from several partitions have no order among
-/// each other.
+/// The key decides the partition, by Kafka's murmur2, as that of any other message of the pipeline, unless
+/// [`partition_by`](Self::partition_by) says otherwise. Notices of one partition of the source stay in the order of their records
+/// within each partition that they go to; those that come from several partitions have no order among each other.
 ///
 /// ```
 /// use serde::{Deserialize, Serialize};
@@ -105,6 +107,23 @@ impl<V> Notice<V> {
     /// The same with a key that is no text, such as `7_i64.to_be_bytes()` for readers of Java's `LongSerializer`.
     pub fn key_bytes(mut self, key: impl Into<Vec<u8>>) -> Self {
         self.envelope().key = Some(key.into());
+        self
+    }
+
+    /// Publishes it in the partition that a message with this key would lie in, spelt as text as by [`key`](Self::key), and under
+    /// the key that it has: orders under their own numbers, all of a customer's in the customer's partition.
+    ///
+    /// The keys of such a topic do not decide its partitions, so it cannot be declared with them: a source with
+    /// [`declared`](crate::flow::topology::Source::declared) halts in front of the first record that lies elsewhere, and a join
+    /// by its key meets only what lies in the partition of the stream's record. In a compacted topic the last message of a key
+    /// counts within each partition: let equal keys have equal texts.
+    pub fn partition_by(self, text: impl fmt::Display) -> Self {
+        self.partition_by_bytes(text.to_string())
+    }
+
+    /// The same for keys that are no text, such as `7_i64.to_be_bytes()`.
+    pub fn partition_by_bytes(mut self, key: impl Into<Vec<u8>>) -> Self {
+        self.envelope().partition_by = Some(key.into());
         self
     }
 

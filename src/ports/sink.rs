@@ -108,6 +108,13 @@ pub trait Sink: Send {
         None
     }
 
+    /// The number of partitions of `destination`, for a message whose partition does not follow from its key: as this
+    /// producer knew it at most a minute ago, which is also how late it hears of further partitions where keys decide.
+    ///
+    /// # Errors
+    /// The same as [`Sink::send`].
+    fn partition_count(&mut self, destination: &TopicName) -> Result<i32, Fault>;
+
     /// The limit on one message that `destination` accepts, asked for anew; larger ones are dead letters
     /// before the database commit, because afterwards they would block their partition
     /// (docs/traps.md#a-broker-refuses-whole-batches).

@@ -363,7 +363,8 @@ impl Interpreter<'_> {
             let key = key_of(record, &emission);
             let as_sent =
                 Record { timestamp: own.timestamp.unwrap_or(record.timestamp), headers: &own.headers, ..*record };
-            let to = (key.map(|key| partition_for(key, self.partitions)), key, emission.value.clone());
+            let placing = own.partition_by.as_deref().or(key);
+            let to = (placing.map(|text| partition_for(text, self.partitions)), key, emission.value.clone());
             let kind = Kind::Notice { id, version, threshold, content_type };
             self.expect(place, &as_sent, emission.destination.clone(), to, kind);
         }

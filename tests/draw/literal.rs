@@ -16,6 +16,7 @@ use crate::pipeline::{
 };
 use crate::scenario::{DOC, ROWS, Scenario, first_row};
 use std::collections::{BTreeMap, BTreeSet};
+use tidegate::flow::key::partition_for;
 use tidegate::flow::row::Value;
 use tidegate::flow::{Key, KeyType};
 use tidegate::testing::{Act, Disaster, Event as Happened, Finding, Message, Observed, Row};
@@ -56,6 +57,8 @@ struct Came<'a> {
     notices: BTreeMap<u64, &'a Message>,
     /// The topics in which those lie.
     topics: BTreeMap<u64, &'a str>,
+    /// The partitions of the notices.
+    partitions: BTreeMap<u64, i32>,
     is_dead_letter: bool,
     /// Notices and dead letters of the timers that fired behind it, by their numbers.
     rings: BTreeMap<u64, &'a Message>,
@@ -192,6 +195,7 @@ fn came(seen: &Observed) -> BTreeMap<Place, Came<'_>> {
             None => {
                 of.notices.insert(number, message);
                 of.topics.insert(number, place.topic.as_str());
+                of.partitions.insert(number, place.partition.0);
             }
             // It is the window's, and not its record's.
             Some(_) if header(message, "tg_window").is_some() || is_of_window => {
@@ -253,6 +257,13 @@ impl Look<'_> {
                     self.judged.insert("notice");
                     if let Err(what) = judge_notice(sub, record, &event, notice, &limits, &known) {
                         say(what);
+                    }
+                }
+                if let Some(text) = event.own.partition_by.as_ref().filter(|_| !came.partitions.is_empty()) {
+                    self.judged.insert("partition by a text");
+                    let home = partition_for(text.as_bytes(), self.seen.partitions);
+                    if came.partitions.values().any(|partition| *partition != home) {
+                        say(format!("its notices belong into {home} by {text:?}, and lie in {:?}", came.partitions));
                     }
                 }
             }
@@ -444,7 +455,9 @@ impl Look<'_> {
                     }
                     // Ends of transactions take offsets where we write.
                     let Some(
-                        came @ Came { record: Some(record), notices, topics, is_dead_letter, is_late, rings, code },
+                        came @ Came {
+                            record: Some(record), notices, topics, is_dead_letter, is_late, rings, code, ..
+                        },
                     ) = self.came.get(&at)
                     else {
                         continue;

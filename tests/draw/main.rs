@@ -190,8 +190,9 @@ const RULES: [(&str, fn(&SubDraw) -> bool); 17] = [
 ];
 
 /// Rules that a few records in a run give something to judge, whatever its pipeline: in how many runs of 500, at least.
-const RARE_RULES: [(&str, u32); 6] = [
+const RARE_RULES: [(&str, u32); 7] = [
     ("tombstone", 10),
+    ("partition by a text", 100),
     ("late", 10),
     ("topic of late records", 5),
     ("window that cannot be told", 5),

@@ -106,6 +106,9 @@ pub struct Own {
     pub header: Option<String>,
     #[serde(default)]
     pub is_tombstone: bool,
+    /// The text by which they are partitioned in place of their key.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub partition_by: Option<String>,
 }
 
 impl Own {
@@ -127,6 +130,9 @@ impl Own {
         let mut dressed = dressed.headers(context.headers());
         if let Some(key) = &self.key {
             dressed = dressed.key(key);
+        }
+        if let Some(text) = &self.partition_by {
+            dressed = dressed.partition_by(text);
         }
         if let Some(after) = self.after_ms {
             dressed = dressed.at(context.event_time_ms() + after);

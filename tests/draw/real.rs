@@ -161,9 +161,12 @@ fn keyed(sending: &mut Sending, number: usize, pipeline: &PipelineDraw, keys: &[
                 *key = own.into();
             }
         }
-        // In which order the notices of several partitions come to a key of their own, or to a time, nobody can see.
+        // In which order the notices of several partitions come to a key of their own, or to a time, nobody can see; nor how a
+        // step behind reads a key that lies in several partitions.
+        let is_read = |topic: &String| pipeline.subs.iter().any(|other| other.reads(topic));
+        let is_passed_on = sub.destinations().iter().any(is_read);
         if let Some(own) = event.get_mut("own").and_then(serde_json::Value::as_object_mut) {
-            own.retain(|name, _| name != "key" && name != "after_ms");
+            own.retain(|name, _| name != "key" && name != "after_ms" && (name != "partition_by" || !is_passed_on));
         }
         *value = event.to_string();
     }

@@ -907,6 +907,7 @@ impl Acts<'_> {
                 (*aside.choose(&names)).to_owned()
             }),
             is_tombstone: aside.happens(30),
+            partition_by: aside.happens(30).then(|| self.pipeline.spell(aside.below(5))),
         }
     }
 

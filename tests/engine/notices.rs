@@ -2,9 +2,13 @@
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
+use std::collections::BTreeMap;
 use std::time::Duration;
+use tidegate::adapters::memory::SinkFault;
+use tidegate::engine::audit::audit;
+use tidegate::engine::protocol::decision::HaltReason;
 use tidegate::flow::record::{Header, NextOffset, Partition, Record, TopicName, TopicPartition};
-use tidegate::flow::{Algorithm, Context, Format, KeyType, Notice, Reject, Topology};
+use tidegate::flow::{Algorithm, Context, Declared, Format, KeyType, Notice, Reject, Topology};
 use tidegate::ports::changelog::ChangelogReader as _;
 use tidegate::ports::history::Found;
 use tidegate::testing::{Sent, TestDriver};
@@ -15,6 +19,8 @@ struct Order {
     cents: i64,
     at_ms: Option<i64>,
     header: Option<(String, String)>,
+    /// The text by which its notice is partitioned.
+    place: Option<String>,
 }
 
 #[derive(Serialize, Deserialize, Default)]
@@ -30,6 +36,9 @@ impl Spending {
         let mut notice = if order.cents == 0 { Notice::tombstone() } else { Notice::new(cents) };
         if let Some(customer) = order.customer {
             notice = notice.key(customer);
+        }
+        if let Some(place) = order.place {
+            notice = notice.partition_by(place);
         }
         if let Some(at) = order.at_ms {
             notice = notice.at(at);
@@ -52,10 +61,14 @@ impl Algorithm for Spending {
     }
 }
 
-fn with_rows() -> TestDriver {
+fn spending() -> Topology {
     let mut topology = Topology::new("spending");
     topology.source("orders").update("books", Spending).to("spent");
-    let mut driver = TestDriver::new(topology).partitions(4).instances(2);
+    topology
+}
+
+fn with_rows() -> TestDriver {
+    let mut driver = TestDriver::new(spending()).partitions(4).instances(2);
     for id in 0..3 {
         driver.row("books", id, Book { cents: 0 });
     }
@@ -138,6 +151,94 @@ fn notices_of_a_step_without_rows_have_their_own_key_time_and_headers_whatever_d
     tell_of_their_own(without_rows());
 }
 
+/// Orders under their own numbers, in the partitions of their customers. `ours`: the number of headers `tg_*` of each.
+fn send_by_customer(driver: &mut TestDriver, ours: usize) {
+    for (order, customer) in [(0, "ada"), (1, "ada"), (2, "ada"), (0, "bob"), (1, "bob"), (2, "bob")] {
+        driver.send("orders", order, json!({"cents": 1, "place": customer}));
+    }
+    driver.send("orders", 1, json!({"cents": 1}));
+    let found = driver.read_raw("spent");
+    let home = |text: &str| tidegate::flow::key::partition_for(text.as_bytes(), 4);
+    let places = |count: &str| -> BTreeMap<String, i32> {
+        let of_count = found.iter().filter(|found| text(found) == Some(count));
+        of_count.map(|found| (String::from_utf8(found.key.clone().unwrap()).unwrap(), found.partition)).collect()
+    };
+    let all_in = |home: i32| ["0", "1", "2"].map(|key| (key.to_owned(), home)).into();
+    assert_ne!(home("ada"), home("bob"));
+    assert_eq!(
+        (places("1"), places("2")),
+        (all_in(home("ada")), all_in(home("bob"))),
+        "under the keys of their records"
+    );
+    assert_eq!(places("3"), [("1".to_owned(), home("1"))].into(), "by its key again");
+    let count = |found: &Found| names(found).iter().filter(|name| name.starts_with("tg_")).count();
+    assert!(found.iter().all(|found| count(found) == ours), "readers are not told of the text: {found:?}");
+}
+
+#[test]
+fn notices_of_a_step_with_rows_lie_in_the_partition_of_another_text_than_their_key_whatever_dies() {
+    let mut driver = with_rows();
+    send_by_customer(&mut driver, 2);
+    let (mut rows, mut log) = (driver.database().history("spending"), driver.log().history("spending"));
+    let report = audit(&spending(), &mut rows, &mut log).unwrap();
+    assert!(report.is_clean(), "the audit looks for them there: {report:?}");
+    driver.crash_everywhere();
+}
+
+#[test]
+fn notices_of_a_step_without_rows_lie_in_the_partition_of_another_text_than_their_key_whatever_dies() {
+    let mut driver = without_rows();
+    send_by_customer(&mut driver, 1);
+    driver.crash_everywhere();
+}
+
+#[test]
+fn what_is_sent_once_more_lies_where_it_was_sent_at_first() {
+    let mut driver = with_rows();
+    for order in 0..3 {
+        driver.send("orders", order, json!({"cents": 1, "place": "ada"}));
+    }
+    driver.log().fail_next(SinkFault::Send);
+    driver.log().fail_next(SinkFault::Commit { is_applied: false });
+    let found = driver.read_raw("spent");
+    let home = tidegate::flow::key::partition_for(b"ada", 4);
+    assert_eq!(found.iter().map(|found| found.partition).collect::<Vec<_>>(), [home; 3], "{found:?}");
+    assert_eq!(driver.log().unmet_faults(), [], "it was sent more than once");
+}
+
+#[test]
+fn a_message_that_has_no_key_lies_in_the_partition_of_its_text() {
+    let mut topology = Topology::new("shop");
+    topology.source("deliveries").process(Anywhere).to("told");
+    let mut driver = TestDriver::new(topology).partitions(4);
+    for text in ["ada", "bob", ""] {
+        driver.send_raw("deliveries", None, Some(json!(text).to_string().as_bytes()));
+    }
+    let places: BTreeMap<Vec<u8>, (Option<Vec<u8>>, i32)> =
+        driver.read_raw("told").into_iter().map(|found| (found.value.unwrap(), (found.key, found.partition))).collect();
+    let due = ["ada", "bob", ""].map(|text| {
+        (json!(text).to_string().into_bytes(), (None, tidegate::flow::key::partition_for(text.as_bytes(), 4)))
+    });
+    assert_eq!(places, due.into());
+}
+
+/// Says of a topic that its keys decide the partition, which they do not.
+#[test]
+fn who_declares_a_topic_that_is_partitioned_by_another_text_halts_in_front_of_its_first_record() {
+    let mut topology = spending();
+    topology.source("spent").declared(Declared::murmur2(4)).aggregate("known", Counted).done();
+    let mut driver = TestDriver::new(topology).partitions(4);
+    driver.row("books", 1, Book { cents: 0 });
+    let apart = ["ada", "bob", "eve"].into_iter().find(|text| {
+        let home = |text: &str| tidegate::flow::key::partition_for(text.as_bytes(), 4);
+        home(text) != home("1")
+    });
+    driver.send("orders", 1, json!({"cents": 1, "place": apart}));
+    driver.run();
+    let halts = driver.halts();
+    assert_eq!(halts.iter().map(|halt| halt.reason).collect::<Vec<_>>(), [HaltReason::WronglyKeyed], "{halts:?}");
+}
+
 /// Tracing: the context of a record goes on in its notices, through a change of keys and whatever dies.
 #[test]
 fn the_trace_context_of_a_record_goes_on_in_a_notice_that_takes_its_headers() {
@@ -189,6 +290,33 @@ fn a_header_of_our_name_and_a_time_before_1970_are_dead_letters_that_change_noth
         assert_eq!(codes, ["bad-notice"; 6]);
         let found = driver.read_raw("spent");
         assert_eq!(found.iter().map(text).collect::<Vec<_>>(), [Some("2")], "the others left no trace in the row");
+    }
+}
+
+/// Tells a text again, in the partition that it stands for.
+struct Anywhere;
+
+impl Algorithm for Anywhere {
+    type Event = String;
+    type Row = ();
+    type Notices = Option<Notice<String>>;
+
+    fn apply(&self, text: String, (): &mut (), _: &mut Context<'_>) -> Result<Option<Notice<String>>, Reject> {
+        Ok(Some(Notice::new(text.clone()).partition_by_bytes(text)))
+    }
+}
+
+/// Counts what was spent.
+struct Counted;
+
+impl Algorithm for Counted {
+    type Event = i64;
+    type Row = i64;
+    type Notices = Option<i64>;
+
+    fn apply(&self, _: i64, count: &mut i64, _: &mut Context<'_>) -> Result<Option<i64>, Reject> {
+        *count += 1;
+        Ok(None)
     }
 }
 

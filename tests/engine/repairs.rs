@@ -290,6 +290,9 @@ impl Sink for Watched {
     fn transactional_id(&self) -> &str {
         self.inner.transactional_id()
     }
+    fn partition_count(&mut self, destination: &TopicName) -> Result<i32, Fault> {
+        self.inner.partition_count(destination)
+    }
     fn message_bytes_max(&mut self, destination: &TopicName) -> Result<tidegate::ports::sink::SizeLimit, Fault> {
         self.inner.message_bytes_max(destination)
     }

@@ -163,3 +163,16 @@ fn a_message_after_the_end_of_its_transaction_tells_what_ended_it() {
         assert_eq!(class_of(&fault, &sink), class, "{name}: {fault}");
     }
 }
+
+#[test]
+fn the_partitions_of_a_topic_are_counted_and_not_asked_for_with_each_message() {
+    let (cluster, mut sink, out) = opened();
+    let wide = TopicName::parse("wide").unwrap();
+    cluster.create_topic("wide", 12, 1).unwrap();
+    sink.begin().unwrap();
+    assert_eq!((sink.partition_count(&out).unwrap(), sink.partition_count(&wide).unwrap()), (1, 12));
+    send(&mut sink, &out).unwrap();
+    sink.flush().unwrap();
+    cluster.broker_down(1).unwrap();
+    assert_eq!(sink.partition_count(&wide).unwrap(), 12, "the broker is away");
+}

@@ -167,6 +167,10 @@ impl Sink for MemorySink {
         &self.transactional_id
     }
 
+    fn partition_count(&mut self, destination: &TopicName) -> Result<i32, Fault> {
+        self.log.partition_count(destination).ok_or_else(|| no_such_topic(destination))
+    }
+
     fn message_bytes_max(&mut self, destination: &TopicName) -> Result<SizeLimit, Fault> {
         let value = self.log.lock().message_bytes_max(destination).ok_or_else(|| no_such_topic(destination))?;
         Ok(SizeLimit { value, framing: 0, is_own: false })

@@ -6,8 +6,7 @@
 //! Each source partition's messages stand in their order within each partition of an output topic. And P <= K <= D.
 //! The audit and the oracle of the system tests both judge by this.
 
-use crate::engine::outbound::message::{headers_of, id_of, is_dead_letter, sequence_of};
-use crate::flow::key::partition_for;
+use crate::engine::outbound::message::{headers_of, id_of, partition_of, sequence_of};
 use crate::flow::record::{Header, NextOffset, Offset, Partition, Timestamp, TopicName, TopicPartition};
 use crate::ports::history::Found;
 use crate::ports::rows::OutboxRow;
@@ -156,12 +155,8 @@ impl Comparison {
         let digest = digest(row.key.as_deref(), row.value.as_deref(), &headers_of(&self.pipeline, row));
         self.keep(row);
         let (destination, decided_at) = (row.destination.clone(), row.created_at);
-        let partition = if is_dead_letter(row) {
-            Some(row.source.partition.0)
-        } else {
-            let count = self.starts.get(&destination).and_then(|starts| i32::try_from(starts.len()).ok());
-            row.key.as_deref().zip(count).map(|(key, count)| partition_for(key, count))
-        };
+        let count = self.starts.get(&destination).and_then(|starts| i32::try_from(starts.len()).ok());
+        let partition = partition_of(row, count).map(|partition| partition.0);
         let expected = Expected { destination, digest, is_published, found: 0, partition, decided_at };
         self.expected.insert(id_of(&self.pipeline, row), expected);
     }

@@ -5,11 +5,12 @@ use crate::engine::outbound::outgoing::Origin;
 use crate::flow::codec::Format;
 use crate::flow::effect::{Emission, Reject};
 use crate::flow::identity::{
-    CONTENT_TYPE_HEADER, DEAD_LETTER_PREFIX, EVENT_HEADERS, ID_HEADER, NoticeId, THRESHOLD_HEADER, VERSION_HEADER,
-    is_reserved,
+    CONTENT_TYPE_HEADER, DEAD_LETTER_PREFIX, EVENT_HEADERS, ID_HEADER, NoticeId, PARTITION_HEADER, THRESHOLD_HEADER,
+    VERSION_HEADER, is_reserved,
 };
+use crate::flow::key::partition_for;
 use crate::flow::notice::Envelope;
-use crate::flow::record::{Header, NextOffset, Offset, Record, Timestamp, TopicName, TopicPartition};
+use crate::flow::record::{Header, NextOffset, Offset, Partition, Record, Timestamp, TopicName, TopicPartition};
 use crate::flow::topology::Topology;
 use crate::ports::Fault;
 use crate::ports::rows::OutboxRow;
@@ -71,7 +72,7 @@ pub fn id_of(pipeline: &str, row: &OutboxRow) -> String {
 pub fn headers_of(pipeline: &str, row: &OutboxRow) -> Vec<Header> {
     let id = id_of(pipeline, row);
     let mut headers = Vec::with_capacity(row.headers.len() + 7);
-    headers.extend_from_slice(&row.headers);
+    headers.extend(row.headers.iter().filter(|header| header.name != PARTITION_HEADER).cloned());
     if !is_dead_letter(row) {
         let [version, event, source, kind, time] = EVENT_HEADERS;
         headers.push(Header::new(version, *b"1.0"));
@@ -85,6 +86,22 @@ pub fn headers_of(pipeline: &str, row: &OutboxRow) -> Vec<Header> {
     }
     headers.push(Header::new(ID_HEADER, id));
     headers
+}
+
+/// The partition of a row's message in a topic of `count` partitions: a dead letter's is that of its source, as with Spring, so
+/// that a null key has a place too; a notice's goes by what it was given for that, or by its key. `None` where it has neither,
+/// or the count is not known.
+pub(crate) fn partition_of(row: &OutboxRow, count: Option<i32>) -> Option<Partition> {
+    if is_dead_letter(row) {
+        return Some(row.source.partition);
+    }
+    let text = partition_text(row).or(row.key.as_deref());
+    text.zip(count).map(|(text, count)| Partition(partition_for(text, count)))
+}
+
+/// What decides the partition of a row's message in place of its key, where it has that.
+fn partition_text(row: &OutboxRow) -> Option<&[u8]> {
+    row.headers.iter().find(|header| header.name == PARTITION_HEADER)?.value.as_deref()
 }
 
 /// Whether the row is a dead letter.
@@ -252,7 +269,8 @@ fn fit(pipeline: &str, row: &mut OutboxRow, limits: &Limits) {
 #[must_use]
 pub fn bytes_of(pipeline: &str, row: &OutboxRow) -> usize {
     let optional = |bytes: &Option<Vec<u8>>| bytes.as_ref().map_or(0, Vec::len);
-    let own: usize = row.headers.iter().map(|header| header.name.len() + optional(&header.value) + 4).sum();
+    let published = row.headers.iter().filter(|header| header.name != PARTITION_HEADER);
+    let own: usize = published.map(|header| header.name.len() + optional(&header.value) + 4).sum();
     // Derived headers: their names and fixed values come to less than 160 bytes, the id stands in two of them.
     let derived = 160
         + 2 * (pipeline.len() + row.source.topic.as_str().len() + 48)
@@ -274,7 +292,8 @@ pub fn notice(
     now: Timestamp,
 ) -> OutboxRow {
     let Emission { destination, value, envelope, content_type, threshold } = emission;
-    let Envelope { key, timestamp, headers: own } = envelope.map_or_else(Envelope::default, |envelope| *envelope);
+    let envelope = envelope.map_or_else(Envelope::default, |envelope| *envelope);
+    let Envelope { key, partition_by, timestamp, headers: own } = envelope;
     let mut headers = Vec::new();
     if let Some(version) = version {
         headers.push(Header::new(VERSION_HEADER, version.to_string()));
@@ -285,6 +304,7 @@ pub fn notice(
     if value.is_some() && content_type != Format::Json.content_type() {
         headers.push(Header::new(CONTENT_TYPE_HEADER, content_type));
     }
+    headers.extend(partition_by.map(|text| Header::new(PARTITION_HEADER, text)));
     headers.extend(own);
     OutboxRow {
         source: source.clone(),
@@ -357,6 +377,7 @@ pub(crate) fn dead_letter_for(pipeline: &str, limits: &Limits, row: &OutboxRow, 
     let reject = Reject::dead_letter("refused", format!("{}: {cause}", row.destination));
     let destination = Topology::dead_letter_topic(&row.source.topic);
     let mut dead_letter = OutboxRow { destination, timestamp: None, ..row.clone() };
+    dead_letter.headers.retain(|header| header.name != PARTITION_HEADER);
     explain(&mut dead_letter.headers, pipeline, &row.source, row.source_offset, row.created_at, &reject);
     fit(pipeline, &mut dead_letter, limits);
     dead_letter
@@ -366,8 +387,13 @@ pub(crate) fn dead_letter_for(pipeline: &str, limits: &Limits, row: &OutboxRow, 
 pub(crate) fn send_row(sink: &mut dyn Sink, pipeline: &str, row: &OutboxRow) -> Result<(), Fault> {
     let headers = headers_of(pipeline, row);
     let (key, value) = (row.key.as_deref(), row.value.as_deref());
-    // A dead letter goes to its source's partition number, as with Spring, so that a null key has a place too.
-    let partition = is_dead_letter(row).then_some(row.source.partition);
+    let partition = if is_dead_letter(row) {
+        Some(row.source.partition)
+    } else if partition_text(row).is_some() {
+        partition_of(row, Some(sink.partition_count(&row.destination)?))
+    } else {
+        None // the client chooses it by the key
+    };
     let (destination, headers, timestamp, is_tracked) = (&row.destination, &headers, row.timestamp, false);
     sink.send(&Message { destination, partition, key, value, headers, timestamp, is_tracked })
 }
@@ -484,6 +510,33 @@ mod tests {
         assert_eq!(header(&row, "kafka_dlt-exception-fqcn").as_deref(), Some("rejected"));
         assert!(!names.contains(&"kafka_dlt-exception-stacktrace"));
         assert_eq!(sequence_of(&row), None);
+    }
+
+    #[test]
+    fn the_text_that_decides_a_notices_partition_stays_in_its_row_and_is_no_part_of_its_dead_letter() {
+        let source = TopicPartition::new(TopicName::parse("in").unwrap(), Partition(2));
+        let destination = TopicName::parse("out").unwrap();
+        let record =
+            Record { offset: Offset(7), timestamp: Timestamp(1), key: Some(b"7"), value: Some(b"v"), headers: &[] };
+        let row = |partition_by: Option<&[u8]>| {
+            let envelope = partition_by
+                .map(|text| Box::new(Envelope { partition_by: Some(text.to_vec()), ..Envelope::default() }));
+            let (destination, value, threshold) = (destination.clone(), Some(b"v".to_vec()), None);
+            let content_type = Format::Json.content_type();
+            let emission = Emission { destination, value, envelope, content_type, threshold };
+            notice(&source, 0, &record, 0, emission, None, Timestamp(0))
+        };
+        let (plain, placed) = (row(None), row(Some(b"ada")));
+        assert_eq!(headers_of("p", &placed), headers_of("p", &plain), "readers are told nothing of it");
+        assert_eq!(bytes_of("p", &placed), bytes_of("p", &plain));
+        let by = |text: &[u8]| Some(Partition(partition_for(text, 12)));
+        assert_ne!(by(b"7"), by(b"ada"));
+        assert_eq!((partition_of(&plain, Some(12)), partition_of(&placed, Some(12))), (by(b"7"), by(b"ada")));
+        assert_eq!(partition_of(&OutboxRow { key: None, ..placed.clone() }, Some(12)), by(b"ada"));
+        let limits = limit_of(Topology::dead_letter_topic(&source.topic), usize::MAX);
+        let letter = dead_letter_for("p", &limits, &placed, "why");
+        assert_eq!(letter, dead_letter_for("p", &limits, &plain, "why"), "it lies where its record does");
+        assert_eq!(partition_of(&letter, None), Some(Partition(2)));
     }
 
     #[test]

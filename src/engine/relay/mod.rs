@@ -531,6 +531,10 @@ mod tests {
             "p-0-0-0"
         }
 
+        fn partition_count(&mut self, _: &TopicName) -> Result<i32, Fault> {
+            Ok(1)
+        }
+
         fn message_bytes_max(&mut self, _: &TopicName) -> Result<SizeLimit, Fault> {
             Ok(SizeLimit { value: 1 << 20, framing: 0, is_own: false })
         }

@@ -13,6 +13,7 @@
 //! is newer, and the broker refuses the copy. The log lines are read from a queue of their own by the thread that
 //! commits, so that no line can come too late.
 
+mod counts;
 mod deliveries;
 mod limits;
 
@@ -25,6 +26,7 @@ use crate::adapters::kafka::fault::{self, by_error, in_transaction, is_consequen
 use crate::adapters::kafka::ffi::{self, CallError, Event, Queue};
 use crate::adapters::kafka::group::offsets;
 use crate::adapters::kafka::log_line;
+use crate::adapters::kafka::producer::counts::PartitionCounts;
 use crate::adapters::kafka::producer::deliveries::code_of;
 use crate::adapters::kafka::rights::{Operation, Right, lacking};
 use crate::adapters::kafka::settings::KafkaSettings;
@@ -89,6 +91,7 @@ pub struct KafkaSink {
     batch_bytes_max: usize,
     /// `max.message.bytes` of each topic, as it was last asked for.
     limits: BTreeMap<TopicName, usize>,
+    counts: PartitionCounts,
 }
 
 /// A producer with its log, and the thread for the call that may hang.
@@ -131,6 +134,7 @@ impl KafkaSink {
             batch_bytes,
             batch_bytes_max: batch_bytes,
             limits: BTreeMap::new(),
+            counts: PartitionCounts::default(),
         };
         sink.renew()?;
         Ok(sink)
@@ -254,6 +258,7 @@ impl KafkaSink {
     }
 
     fn start(&mut self) -> Result<(), Fault> {
+        self.counts = PartitionCounts::default(); // the predecessor may have failed by one
         self.transactional_id = (self.naming)()?;
         let what = format!("producer {}", self.transactional_id);
         let mut config = self.settings.transactional(&self.transactional_id)?;
@@ -418,6 +423,12 @@ impl Sink for KafkaSink {
         let is_slowed = self.live.as_ref()?.producer.client().context().is_slowed();
         is_slowed
             .then(|| quota("producer_byte_rate (or request_percentage)", "messages", &self.settings.bootstrap_servers))
+    }
+
+    fn partition_count(&mut self, destination: &TopicName) -> Result<i32, Fault> {
+        let producer = Arc::clone(&self.live()?.producer);
+        let found = self.counts.of(producer.client(), destination, self.settings.transaction_timeout());
+        found.map_err(|code| self.refused(code, destination.as_str(), &code))
     }
 
     fn message_bytes_max(&mut self, destination: &TopicName) -> Result<SizeLimit, Fault> {
