@@ -36,7 +36,8 @@ const MARK: &str = r#"{"__debezium_unavailable_value":true}"#;
 ///
 /// `before` is there where the table sends it: in `PostgreSQL` after `ALTER TABLE … REPLICA IDENTITY FULL`. A change of the primary
 /// key comes as a delete under the old key and a create under the new one. Numbers of the type `numeric` are base64 unless the
-/// connector has `decimal.handling.mode=string`.
+/// connector has `decimal.handling.mode=string`: a record with such a number for a field that is none makes an error that says so,
+/// and a `String` takes it for the text.
 ///
 /// It is written as it is read, as an envelope with these fields, so that a topic of changes may be a
 /// [`TableTopic`](crate::flow::TableTopic) and its values lie in a store.
@@ -70,7 +71,11 @@ pub enum Operation {
     /// All rows of the table were deleted; there is no row, and no key.
     #[serde(rename = "t")]
     Truncate,
-    /// A message of the source database's log that is about no row.
+    /// A message of the source database's log that is about no row (`pg_logical_emit_message`): `before` and `after` are `None`, as
+    /// of no row that is deleted. Debezium writes such messages under a key of their own, `{"prefix": ...}`, to a topic of their own,
+    /// `<topic.prefix>.message`, so that no topic of a table has any; it is delivered, since who reads that topic wants them. Where a
+    /// router brings them to a table's topic, each is the dead letter `bad-key` in front of a row, and elsewhere the algorithm
+    /// skips it: `Reject::skip("message")`.
     #[serde(rename = "m")]
     Message,
 }
@@ -190,7 +195,7 @@ impl<'de, T: DeserializeOwned> Visitor<'de> for Envelope<T> {
 /// A row as its type reads it; columns that were not sent are marked first.
 fn row_of<T: DeserializeOwned>(row: &str) -> Result<T, String> {
     if !NOT_SENT.iter().any(|word| row.contains(word)) {
-        return serde_json::from_str(row).map_err(|error| error.to_string());
+        return serde_json::from_str(row).map_err(|error| told_of_decimals(&error.to_string(), row));
     }
     let marked = NOT_SENT.iter().fold(row.to_owned(), |row, word| row.replace(word, MARK));
     serde_json::from_str(&marked).map_err(|error| {
@@ -198,6 +203,35 @@ fn row_of<T: DeserializeOwned>(row: &str) -> Result<T, String> {
             "a large column that did not change was not sent: make its field a Column, or give the table REPLICA IDENTITY FULL ({error})"
         )
     })
+}
+
+/// The error, and the connector's setting where it is about a number that Debezium has written as bytes: in base64, or beside its
+/// scale where the column has none.
+fn told_of_decimals(error: &str, row: &str) -> String {
+    let base64 = error.split_once("string \"").and_then(|(_, rest)| rest.split_once("\", expected "));
+    let pair = error.split_once("invalid type: map, expected ").filter(|_| row.contains(r#""scale":"#));
+    let is_decimal = base64.is_some_and(|(text, expected)| is_base64(text) && is_number(expected))
+        || pair.is_some_and(|(_, expected)| is_number(expected));
+    if !is_decimal {
+        return error.to_owned();
+    }
+    format!(
+        "a numeric column came as bytes: give the connector decimal.handling.mode=string and read the field as a decimal type or a String ({error})"
+    )
+}
+
+/// Whether a text may be bytes in base64, and is no number by itself.
+fn is_base64(text: &str) -> bool {
+    let digits = text.trim_end_matches('=');
+    let is_digit = |c: char| c.is_ascii_alphanumeric() || c == '+' || c == '/';
+    !digits.is_empty() && text.len().is_multiple_of(4) && digits.chars().all(is_digit) && text.parse::<f64>().is_err()
+}
+
+/// Whether what a type expects, in serde's words or its own, is a number.
+fn is_number(expected: &str) -> bool {
+    let word = expected.split(' ').next().unwrap_or_default();
+    let is_of_rust = word.strip_prefix(['i', 'u', 'f']).is_some_and(|bits| bits.parse::<u8>().is_ok());
+    is_of_rust || ["number", "decimal"].iter().any(|word| expected.to_lowercase().contains(word))
 }
 
 #[cfg(test)]
@@ -271,6 +305,29 @@ mod tests {
         assert!(read::<Customer>(value).unwrap_err().contains("missing field `name`"));
         let whole = r#"{"schema":{"x":1},"payload":{"op":"c","before":null,"after":{"id":7,"name":"Ada"}}}"#;
         assert!((0..whole.len()).all(|end| read::<Customer>(&whole[..end]).is_err()), "every part of it");
+    }
+
+    #[derive(Deserialize, PartialEq, Debug)]
+    struct Price {
+        cents: Option<i64>,
+        rate: Option<f64>,
+        is_net: Option<bool>,
+    }
+
+    /// With `decimal.handling.mode=precise`, Debezium's default: 500 as bytes, with and without a scale of its own.
+    #[test]
+    fn a_number_in_base64_is_named_with_the_setting_of_the_connector() {
+        let said = |column: &str| read::<Price>(&format!(r#"{{"op":"c","before":null,"after":{{{column}}}}}"#));
+        let named =
+            [r#""cents":"AfQ=""#, r#""rate":"AfQ=""#, r#""cents":"AYaf""#, r#""cents":{"scale":2,"value":"AfQ="}"#];
+        for column in named {
+            let refused = said(column).unwrap_err();
+            assert!(refused.contains("decimal.handling.mode=string") && refused.contains("expected"), "{refused}");
+        }
+        for column in [r#""cents":"5.00""#, r#""cents":"no number""#, r#""is_net":"AfQ=""#, r#""cents":{"value":1}"#] {
+            let refused = said(column).unwrap_err();
+            assert!(!refused.contains("decimal.handling.mode"), "{column}: {refused}");
+        }
     }
 
     #[test]

@@ -14,7 +14,7 @@
 //! );
 //! ```
 
-use crate::flow::{Algorithm, Change, Context, KeyType, Reject, Table, Tombstones, Topology};
+use crate::flow::{Algorithm, Change, Context, KeyType, Operation, Reject, Table, Tombstones, Topology};
 use serde::{Deserialize, Serialize};
 
 /// The pipeline; `tidegate::run` gives it a command line.
@@ -62,6 +62,9 @@ impl Algorithm for Follow {
         account: &mut Account,
         _: &mut Context<'_>,
     ) -> Result<Option<Lowered>, Reject> {
+        if change.operation == Operation::Message {
+            return Err(Reject::skip("message")); // it is about no row, and no limit is gone
+        }
         let from_cents = account.limit_cents;
         account.limit_cents = change.after.as_ref().map_or(0, |limit| limit.limit_cents);
         account.is_open = change.after.is_some();
@@ -102,6 +105,14 @@ mod tests {
         assert_eq!(account, Account { limit_cents: 0, is_open: false });
         assert_eq!(applied(&mut account, change("c", None, Some(1))), None);
         assert_eq!(account, Account { limit_cents: 1, is_open: true });
+    }
+
+    #[test]
+    fn a_message_of_the_other_databases_log_closes_no_account() {
+        let (topic, key) = (TopicName::parse("risk.public.limits").unwrap(), Key::from(7));
+        let mut account = Account { limit_cents: 500, is_open: true };
+        let said = Follow.apply(change("m", None, None), &mut account, &mut Context::example(&topic, &key));
+        assert_eq!((said, account), (Err(Reject::skip("message")), Account { limit_cents: 500, is_open: true }));
     }
 
     #[test]

@@ -64,6 +64,34 @@ fn a_column_that_was_not_sent_is_a_dead_letter_that_says_what_to_do() {
     assert_eq!(driver.row_of("accounts", 7).unwrap().values[0], Value::I64(5));
 }
 
+/// A message, as Debezium writes it for `pg_logical_emit_message`, that a router has brought to the table's topic.
+#[test]
+fn a_message_of_the_other_databases_log_is_a_dead_letter_for_want_of_a_row_and_under_a_rows_key_skipped() {
+    let mut driver = TestDriver::new(topology());
+    driver.row("accounts", 7, Account { limit_cents: 5, is_open: true });
+    let value = br#"{"op":"m","ts_ms":1,"source":{"ts_ms":1},"message":{"prefix":"audit","content":"eA=="}}"#;
+    driver.send_raw(TOPIC, Some(br#"{"prefix":"audit"}"#), Some(value));
+    driver.send_raw(TOPIC, Some(br#"{"account_id":7}"#), Some(value));
+    let dead = driver.read_raw("risk.public.limits-dlt");
+    let codes: Vec<_> = dead.iter().map(|found| found.header("kafka_dlt-exception-fqcn").unwrap()).collect();
+    assert_eq!(codes, ["bad-key"]);
+    let row = driver.row_of("accounts", 7).unwrap();
+    assert_eq!((row.version, row.values), (0, vec![Value::I64(5), Value::Bool(true)]));
+}
+
+#[test]
+fn a_number_in_base64_is_a_dead_letter_that_says_what_to_do() {
+    let mut driver = TestDriver::new(topology());
+    driver.row("accounts", 7, Account { limit_cents: 5, is_open: true });
+    let value = br#"{"op":"u","before":null,"after":{"account_id":7,"limit_cents":"AfQ="}}"#;
+    driver.send_raw(TOPIC, Some(br#"{"account_id":7}"#), Some(value));
+    let dead = driver.read_raw("risk.public.limits-dlt");
+    assert_eq!(dead[0].header("kafka_dlt-exception-fqcn"), Some("bad-json"));
+    let said = dead[0].header("kafka_dlt-exception-message").unwrap();
+    assert!(said.contains("decimal.handling.mode=string") && said.contains("AfQ="), "{said}");
+    assert_eq!(driver.row_of("accounts", 7).unwrap().values[0], Value::I64(5));
+}
+
 /// An account's limit as the other database has it.
 #[derive(Serialize, Deserialize)]
 struct Limit {
