@@ -4,7 +4,7 @@ use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::json;
 use tidegate::engine::audit::audit;
 use tidegate::flow::row::Value;
-use tidegate::flow::{Algorithm, Context, Reject, Table, Topology};
+use tidegate::flow::{Algorithm, Change, Context, Reject, Table, Topology};
 use tidegate::testing::TestDriver;
 
 /// A decimal that takes any form of number, as those of several crates do.
@@ -151,4 +151,70 @@ fn a_column_that_the_database_makes_is_read_and_never_written() {
     }
     let (mut rows, mut log) = (driver.database().history("users"), driver.log().history("users"));
     assert!(audit(&topology(), &mut rows, &mut log).unwrap().is_clean());
+}
+
+/// Amounts as the crate has them that most use.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+struct Purse {
+    balance: rust_decimal::Decimal,
+    credit: Option<rust_decimal::Decimal>,
+}
+
+struct Pay;
+
+impl Algorithm for Pay {
+    type Event = Purse;
+    type Row = Purse;
+    type Notices = Option<Purse>;
+
+    fn apply(&self, paid: Purse, purse: &mut Purse, _: &mut Context<'_>) -> Result<Option<Purse>, Reject> {
+        purse.balance += paid.balance;
+        purse.credit = paid.credit.or(purse.credit);
+        Ok(Some(purse.clone()))
+    }
+}
+
+fn decimal(text: &str) -> rust_decimal::Decimal {
+    text.parse().unwrap()
+}
+
+#[test]
+fn an_amount_of_rust_decimal_goes_through_event_row_and_notice_without_losing_a_digit() {
+    use tidegate::flow::table::ColumnType;
+    let mut topology = Topology::new("purses");
+    topology.source("paid").update("purses", Pay).to("purses-told");
+    let columns = topology.tables().remove(0).columns;
+    let kinds: Vec<(ColumnType, bool)> = columns.iter().map(|column| (column.accepts[0], column.is_nullable)).collect();
+    assert_eq!(kinds, [(ColumnType::Numeric, false), (ColumnType::Numeric, true)]);
+    let mut driver = TestDriver::new(topology);
+    driver.row("purses", 7, Purse { balance: decimal("12345678901234567890.12345678"), credit: None });
+    driver.row("purses", 8, Purse { balance: decimal("0.10"), credit: Some(decimal("-5.000")) });
+    driver.send("paid", 7, json!({ "balance": "0.00000001", "credit": "79228162514264337593543950335" }));
+    driver.send("paid", 8, json!({ "balance": "0.20", "credit": null }));
+    let row = |driver: &mut TestDriver, id: i64| driver.row_of("purses", id).unwrap().values;
+    let text = |text: &str| Value::Text(text.into());
+    let due = [text("12345678901234567890.12345679"), text("79228162514264337593543950335")];
+    assert_eq!(row(&mut driver, 7), due);
+    assert_eq!(
+        row(&mut driver, 8),
+        [text("0.30"), text("-5.000")],
+        "the scale stays, and a double would say 0.30000000000000004"
+    );
+    let told = driver.read("purses-told");
+    let due = json!({ "balance": "12345678901234567890.12345679", "credit": "79228162514264337593543950335" });
+    assert_eq!(told.iter().find(|(id, _)| *id == 7).unwrap().1, due);
+    driver.crash_everywhere();
+}
+
+#[test]
+fn a_decimal_of_debezium_in_base64_is_named_with_the_setting_of_the_connector() {
+    let read = |balance: &str| {
+        let value = format!(r#"{{"op":"c","before":null,"after":{{"balance":{balance},"credit":null}}}}"#);
+        serde_json::from_str::<Change<Purse>>(&value).map_err(|error| error.to_string())
+    };
+    for balance in [r#""AfQ=""#, r#"{"scale":2,"value":"AfQ="}"#] {
+        let refused = read(balance).unwrap_err();
+        assert!(refused.contains("decimal.handling.mode=string"), "{refused}");
+    }
+    assert_eq!(read(r#""5.00""#).unwrap().after.unwrap().balance.to_string(), "5.00");
 }
