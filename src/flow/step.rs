@@ -138,8 +138,18 @@ pub(crate) struct LateTo {
     pub(crate) content_type: &'static str,
 }
 
+/// The row of an algorithm that has none.
+#[diagnostic::on_unimplemented(
+    message = "a `process` step keeps nothing, and this algorithm has a row of the type `{Self}`",
+    label = "this algorithm's `Row` is not `()`",
+    note = "say `type Row = ();`, or keep the value: `aggregate` in a store beside the partition, `update` in a table"
+)]
+pub trait NoRow: Default {}
+
+impl NoRow for () {}
+
 /// [`LogStep`]: an algorithm that keeps nothing under the record's key.
-pub(crate) struct Process<A: Algorithm<Row = ()>, S> {
+pub(crate) struct Process<A: Algorithm<Row: NoRow>, S> {
     pub(crate) chain: Chain<A>,
     pub(crate) events: S,
 }
@@ -301,20 +311,20 @@ impl LateTo {
     }
 }
 
-impl<A: Algorithm<Row = ()>, S: ReadEvent<A::Event>> LogStep for Process<A, S> {
+impl<A: Algorithm<Row: NoRow>, S: ReadEvent<A::Event>> LogStep for Process<A, S> {
     fn key_type(&self) -> Option<KeyType> {
         None
     }
 
     fn apply(&self, record: &Record<'_>, context: &mut Context<'_>) -> Result<Stepped, Reject> {
         let event = self.events.read(record, context)?;
-        let notices = self.chain.algorithm.apply(event, &mut (), context)?;
+        let notices = self.chain.algorithm.apply(event, &mut A::Row::default(), context)?;
         self.chain.announce(notices)
     }
 
     fn timer(&self, timer: &Timer, context: &mut Context<'_>) -> Result<Stepped, Reject> {
         no_own(timer)?;
-        let notices = self.chain.algorithm.timer(&timer.name, &mut (), context)?;
+        let notices = self.chain.algorithm.timer(&timer.name, &mut A::Row::default(), context)?;
         self.chain.announce(notices)
     }
 }

@@ -8,7 +8,7 @@ use crate::flow::key::KeyType;
 use crate::flow::notice::Announce;
 use crate::flow::record::TopicName;
 use crate::flow::route::{Item, Measure, Route};
-use crate::flow::step::{Chain, Filter, NewRow};
+use crate::flow::step::{Chain, Filter, NewRow, NoRow};
 use crate::flow::store::{Store, StoreSpec, TimerKind};
 use crate::flow::table::TableSpec;
 use crate::flow::threshold::Threshold;
@@ -307,7 +307,7 @@ impl<'t, A: Algorithm> StepBuilder<'t, A> {
     }
 }
 
-impl<A: Algorithm<Row = ()>> StepBuilder<'_, A> {
+impl<A: Algorithm<Row: NoRow>> StepBuilder<'_, A> {
     /// Runs [`Algorithm::timer`] once a period of event time, with the name [`EVERY`](crate::flow::EVERY) and without a key: behind
     /// the record that takes the task's clock into another period, counted from 1970, UTC. A pause is one tick. In a `process`
     /// step with timers, beside which the clock is kept; what a tick looks at lies in the step's own stores.

@@ -8,7 +8,7 @@ use crate::flow::partitioning::Declared;
 use crate::flow::reading::{OnUnreadable, Tombstones};
 use crate::flow::record::TopicName;
 use crate::flow::row::{columns_of, may_be_none};
-use crate::flow::step::{Aggregate, Chain, ChangeKey, LateTo, Process, Update};
+use crate::flow::step::{Aggregate, Chain, ChangeKey, LateTo, NoRow, Process, Update};
 use crate::flow::store::Store;
 use crate::flow::table::{Table, TableSpec};
 use crate::flow::topology::builder::{Erase, StepBuilder};
@@ -331,7 +331,7 @@ impl<'t, S> Source<'t, S> {
 
     /// Runs an algorithm that keeps nothing under the record's key; stores of its own come by `with_store`. Through the
     /// log.
-    pub fn process<A: Algorithm<Row = ()>>(mut self, algorithm: A) -> StepBuilder<'t, A>
+    pub fn process<A: Algorithm<Row: NoRow>>(mut self, algorithm: A) -> StepBuilder<'t, A>
     where
         S: ReadEvent<A::Event>,
     {

@@ -1,4 +1,5 @@
-//! Behind a join the event is a pair.
+//! Behind a join the event is a pair. The words are the compiler's own: it compares two types, with no bound between them that
+//! the library could say anything of.
 //~ expected tuple `(_, String)`
 //~ found type `i64`
 

@@ -1,4 +1,5 @@
-//! There may be no notice, or several.
+//! There may be no notice, or several. The words are the standard library's, for its own `IntoIterator`: a trait of ours in front of
+//! it is asked only after it, since `Item` is needed to know whether it may be published.
 //~ `i64` is not an iterator
 
 use tidegate::flow::{Algorithm, Context, Reject, Topology};

@@ -1,6 +1,6 @@
 //! A step that keeps nothing has no row.
-//~ type mismatch resolving `<Mistaken as Algorithm>::Row == ()`
-//~ expected this to be `()`
+//~ a `process` step keeps nothing, and this algorithm has a row of the type `i64`
+//~ say `type Row = ();`, or keep the value
 
 use tidegate::flow::{Algorithm, Context, Reject, Topology};
 

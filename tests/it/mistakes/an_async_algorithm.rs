@@ -1,4 +1,5 @@
-//! An algorithm calls nobody: it may run again, and nothing of the first run is left.
+//! An algorithm calls nobody: it may run again, and nothing of the first run is left. The words are the compiler's own: a method
+//! of another type than its trait's is no bound that is not met, so a library cannot say anything of it.
 //~ expected `Result<Option<i64>, Reject>`, found future
 
 use tidegate::flow::{Algorithm, Context, Reject, Topology};
