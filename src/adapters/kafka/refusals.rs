@@ -42,6 +42,8 @@ const REFUSALS: &[(Request, &[&str])] = &[
             "UNSUPPORTED_FOR_MESSAGE_FORMAT",
             "INVALID_PRODUCER_EPOCH",
             "UNKNOWN_PRODUCER_ID",
+            // What a broker says to this version of the request instead of TRANSACTION_ABORTABLE, as to those of offsets.
+            "INVALID_TXN_STATE",
         ],
     ),
     (Request::AddOffsetsToTxn, &["GROUP_AUTHORIZATION_FAILED", "INVALID_TXN_STATE", "INVALID_PRODUCER_EPOCH"]),
@@ -60,6 +62,7 @@ const REFUSALS: &[(Request, &[&str])] = &[
             "OFFSET_METADATA_TOO_LARGE",
             "INVALID_COMMIT_OFFSET_SIZE",
             "INVALID_PRODUCER_EPOCH",
+            "INVALID_TXN_STATE",
         ],
     ),
     (
