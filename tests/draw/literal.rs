@@ -597,11 +597,12 @@ impl Look<'_> {
         }
         // Before the algorithm sees it.
         if let Some(drawn) = sub.window.as_ref().filter(|drawn| drawn.skips_late && !drawn.keeps_late) {
-            let is_followed = !(sub.has_rows() && sub.is_joined());
+            if let (StepDraw::Update(table), true) = (sub.step, sub.is_joined()) {
+                self.blurred[0].insert((table, key)); // its windows are not followed: the interpreter looks at what is late
+                return Ok(());
+            }
             let Task { windows, clock, .. } = self.tasks.entry(task).or_default();
-            let mut is_late =
-                || windows.entry(key.clone()).or_default().is_late(drawn, closing::time(drawn, record, *clock));
-            if (!is_followed && notices.is_empty()) || (is_followed && is_late()) {
+            if windows.entry(key.clone()).or_default().is_late(drawn, closing::time(drawn, record, *clock)) {
                 return if notices.is_empty() { Ok(()) } else { Err("was too late, and was announced".into()) };
             }
         }

@@ -60,7 +60,10 @@ impl RowsLane {
             if let Some(position) = &mut input.position {
                 position.published = published.min(to);
             }
-            (input.set_aside, input.committed_in) = (None, self.commits);
+            // A record that waits for a limit has not been taken: how often it failed alone still counts.
+            let awaits_limit = reached.retry.as_deref() == Some(AWAITS_LIMIT) && from == to;
+            input.set_aside = input.set_aside.take().filter(|_| awaits_limit);
+            input.committed_in = self.commits;
             input.consume(reached.records);
             input.in_front.fetch_sub(reached.records, Ordering::AcqRel);
             if reached.records > 0 {
