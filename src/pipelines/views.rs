@@ -12,9 +12,9 @@ use crate::flow::{Context, Reject, Topology};
 use serde::{Deserialize, Serialize};
 use std::time::Duration;
 
-const MINUTE: Duration = Duration::from_secs(60);
+const MINUTE: Duration = Duration::from_mins(1);
 const LATE: Duration = Duration::from_secs(10);
-const IDLE: Duration = Duration::from_secs(120);
+const IDLE: Duration = Duration::from_mins(2);
 
 /// The pipeline; `tidegate::run` gives it a command line.
 #[must_use]
