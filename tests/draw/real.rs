@@ -77,6 +77,8 @@ fn restrict(pipeline: &mut PipelineDraw) -> Vec<Keys> {
         let (earlier, rest) = pipeline.subs.split_at_mut(number);
         let Some(sub) = rest.first_mut() else { continue };
         plain(sub, number);
+        // Behind which record a pane runs depends on time, too: those that are left after half a second wait for another one.
+        sub.window = sub.window.filter(|_| !sub.has_rows());
         sub.window.iter_mut().for_each(|window| (window.by_partition, window.idle_ms) = (false, None));
         // The clock of a partition depends on the order of those in front of it.
         (sub.has_timers, sub.every_ms, sub.pairing) = (false, None, None);
@@ -100,7 +102,6 @@ fn restrict(pipeline: &mut PipelineDraw) -> Vec<Keys> {
         if let StepDraw::Update(table) = sub.step {
             let steps = [sub.step, StepDraw::Update(1 - table)];
             sub.step = steps.into_iter().find(|step| !meets(*step)).unwrap_or(StepDraw::Process);
-            sub.window = sub.window.filter(|_| sub.has_rows());
         }
         all.push(keys);
     }

@@ -456,8 +456,6 @@ struct Met {
     lost_disks: usize,
     /// Pipelines with a step in windows.
     windowed: usize,
-    /// Pipelines with windows beside rows.
-    windowed_rows: usize,
 }
 
 impl Met {
@@ -467,7 +465,6 @@ impl Met {
         self.freezes += other.freezes;
         self.lost_disks += other.lost_disks;
         self.windowed += other.windowed;
-        self.windowed_rows += other.windowed_rows;
     }
 }
 
@@ -503,10 +500,8 @@ fn play(seed: &Seed) -> Option<Met> {
     run.world.note(&format!("{seed}: {read} records read, {written} written, {:?}, no finding", run.met));
     proof.end(&[("records", read.into()), ("kills", run.met.kills.into())]);
     proof.clean();
-    let subs = &run.scenario.pipeline.subs;
-    let windowed = usize::from(subs.iter().any(|sub| sub.window.is_some()));
-    let windowed_rows = usize::from(subs.iter().any(|sub| sub.window.is_some() && sub.has_rows()));
-    Some(Met { seeds: 1, windowed, windowed_rows, ..run.met })
+    let windowed = usize::from(run.scenario.pipeline.subs.iter().any(|sub| sub.window.is_some()));
+    Some(Met { seeds: 1, windowed, ..run.met })
 }
 
 /// `TIDEGATE_DRAWN_SEED`: the first seed (0). `TIDEGATE_DRAWN_SEEDS`: how many, 8 or, in the long run, 60.
