@@ -17,6 +17,7 @@ mod joins;
 mod keyed;
 mod keytypes;
 mod limits;
+mod meters;
 mod net;
 mod notices;
 mod pairing;
@@ -48,5 +49,7 @@ mod unreadable;
 mod usage;
 mod values;
 mod views;
+#[path = "../meters/mod.rs"]
+mod waiting;
 mod windows;
 mod windows_rows;
