@@ -13,7 +13,7 @@ use std::os::unix::process::ExitStatusExt as _;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, Once};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
-use tidegate::adapters::kafka::{KafkaAdmin, KafkaChangelog, KafkaFeed, KafkaHistory, TopicSpec};
+use tidegate::adapters::kafka::{KafkaChangelog, KafkaFeed, KafkaHistory, TopicSpec};
 
 use tidegate::flow::record::{Header, NextOffset, Partition, Timestamp, TopicName, TopicPartition};
 use tidegate::flow::row::Value;
@@ -313,9 +313,7 @@ fn create_topics(world: &World, scenario: &Scenario, topology: &Topology, source
         TopicSpec { name: name.clone(), partitions: scenario.pipeline.partitions, replicas: 1, config }
     };
     let names: BTreeSet<TopicName> = sources.iter().cloned().chain(topology.outputs()).collect();
-    let admin = KafkaAdmin::connect(&world.kafka_settings()).unwrap();
-    admin.create(&names.iter().map(spec).collect::<Vec<_>>()).unwrap();
-    until_there(&admin, &names); // an instance ends where one is missing
+    world.create(&names.iter().map(spec).collect::<Vec<_>>());
 }
 
 /// The drawn tables by their names.
@@ -543,12 +541,4 @@ fn drawn_pipelines_leave_behind_what_each_record_says_through_kills() {
     if first == 0 && count >= 8 {
         assert!(met.kills > 0 && met.freezes > 0 && met.lost_disks > 0 && met.windowed > 0, "{met:?}");
     }
-}
-
-/// Waits for topics that were created: a broker learns of them a little later than its controller.
-fn until_there(admin: &KafkaAdmin, names: &BTreeSet<TopicName>) {
-    until("the topics are there", Duration::from_secs(30), || {
-        let found: BTreeSet<TopicName> = admin.names().map_err(|fault| fault.to_string())?.into_iter().collect();
-        names.difference(&found).next().map_or(Ok(()), |name| Err(format!("{name} is not there yet")))
-    });
 }

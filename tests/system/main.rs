@@ -43,6 +43,8 @@ mod literal;
 mod load;
 #[cfg(feature = "failpoints")]
 mod matrix;
+#[cfg(feature = "rocksdb")]
+mod meters;
 #[cfg(feature = "failpoints")]
 mod network;
 mod obstacles;
@@ -82,5 +84,8 @@ mod sqlstates;
 mod state;
 #[cfg(feature = "failpoints")]
 mod statements;
+#[cfg(feature = "rocksdb")]
+#[path = "../meters/mod.rs"]
+mod waiting;
 #[path = "../setups/mod.rs"]
 mod wrong;

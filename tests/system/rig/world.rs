@@ -15,6 +15,8 @@ use std::process::{Command, Output, Stdio};
 use std::sync::{Condvar, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 use tidegate::adapters::kafka::KafkaSettings;
+#[cfg(feature = "rocksdb")]
+use tidegate::adapters::kafka::{KafkaAdmin, TopicSpec};
 
 /// Room for worlds at a time: for two of those that are busy, since many tests have bounds of seconds.
 const ROOM: usize = 4;
@@ -203,6 +205,19 @@ impl World {
         world.settings.retain(|(name, _)| name != "TIDEGATE_DATABASE__URL");
         world.ok(&["topics", "--dir", &format!("topics/{pipeline}"), "apply", "--env", "dev", "--yes"]);
         Some(world)
+    }
+
+    /// Creates topics, and waits until they are there: a broker learns of them a little later than its controller, and an instance
+    /// ends where one is missing.
+    #[cfg(feature = "rocksdb")]
+    pub fn create(&self, topics: &[TopicSpec]) {
+        let admin = KafkaAdmin::connect(&self.kafka_settings()).unwrap();
+        admin.create(topics).unwrap();
+        super::until("the topics are there", Duration::from_secs(30), || {
+            let found = admin.names().map_err(|fault| fault.to_string())?;
+            let missing = topics.iter().find(|topic| !found.contains(&topic.name));
+            missing.map_or(Ok(()), |topic| Err(format!("{} is not there yet", topic.name)))
+        });
     }
 
     fn start(name: &'static str, binary: PathBuf, brokers: &str) -> Self {
