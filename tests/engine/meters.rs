@@ -258,3 +258,17 @@ fn each_step_that_waits_tells_what_its_records_say_and_a_crash_changes_none_of_i
     assert_eq!(values(&mut driver, "told-prices"), prices.collect::<Vec<_>>());
     driver.crash_everywhere();
 }
+
+/// The outbox tells of steps with rows alone.
+#[test]
+fn an_audit_counts_no_message_of_a_step_without_rows() {
+    let mut driver = driver(1, 1);
+    for (at, units) in [(0, 1), (12_000, 2)] {
+        say(&mut driver, "readings", "a", json!({ "units": units }), at);
+    }
+    assert_eq!(values(&mut driver, "reading-sums").len(), 1);
+    let (mut rows, mut log) = (driver.database().history("meters"), driver.log().history("meters"));
+    let report = audit(&topology(), &mut rows, &mut log).unwrap();
+    assert!(report.is_clean(), "{report:?}");
+    assert_eq!((report.in_topics, report.beyond_retention), (0, 0));
+}

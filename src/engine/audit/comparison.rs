@@ -10,7 +10,7 @@ use crate::engine::outbound::message::{headers_of, id_of, partition_of, sequence
 use crate::flow::record::{Header, NextOffset, Offset, Partition, Timestamp, TopicName, TopicPartition};
 use crate::ports::history::Found;
 use crate::ports::rows::OutboxRow;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 
 /// One offset a source partition.
@@ -37,6 +37,8 @@ pub struct Comparison {
     oldest_found: HashMap<(TopicName, i32), Timestamp>,
     /// The last place seen of each source partition and incarnation in each partition of an output topic.
     order: HashMap<(TopicName, i32, TopicPartition, i32), (Offset, i32)>,
+    /// Topics of whose records no outbox tells.
+    without_rows: BTreeSet<TopicName>,
 }
 
 /// The outbox's side of one message.
@@ -138,7 +140,15 @@ impl Comparison {
             starts: HashMap::new(),
             oldest_found: HashMap::new(),
             order: HashMap::new(),
+            without_rows: BTreeSet::new(),
         }
+    }
+
+    /// Leaves out what records of these topics led to: steps without rows have read them, of which no outbox tells.
+    #[must_use]
+    pub fn leaving_out(mut self, without_rows: BTreeSet<TopicName>) -> Self {
+        self.without_rows = without_rows;
+        self
     }
 
     /// Takes the starts of the partitions of a topic: before the first row, and once more when the topic was read.
@@ -207,6 +217,9 @@ impl Comparison {
     pub fn find(&mut self, topic: &TopicName, found: &Found) -> Option<Compared> {
         let id = found.id()?;
         let origin = origin_of(&self.pipeline, id)?;
+        if self.without_rows.contains(&origin.source.topic) {
+            return None;
+        }
         let (source, place) = (&origin.source, (origin.offset, origin.seq));
         let lane = (topic.clone(), found.partition, source.clone(), origin.incarnation);
         let last = self.order.entry(lane).or_insert(place);

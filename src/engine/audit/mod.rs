@@ -14,13 +14,13 @@ use crate::engine::audit::comparison::{
 };
 use crate::flow::record::{NextOffset, Timestamp, TopicName, TopicPartition};
 use crate::flow::table::TableSpec;
-use crate::flow::topology::Topology;
+use crate::flow::topology::{SubTopology, Topology};
 use crate::ports::Fault;
 use crate::ports::history::{RowHistory, TopicHistory};
 use crate::ports::repair::NotedRepair;
 use crate::ports::rows::{Counts, Position};
 use serde::Serialize;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 /// The number of findings of one kind that are named; all are counted.
 const NAMED: usize = 20;
@@ -171,7 +171,7 @@ pub fn audit(topology: &Topology, rows: &mut dyn RowHistory, log: &mut dyn Topic
     let mut report = AuditReport { pipeline: topology.name().into(), repairs, ..AuditReport::default() };
     sum_up(&mut report, &positions, &progress);
     let topics: Vec<TopicName> = topology.outputs().difference(&topology.changelogs()).cloned().collect();
-    let mut comparison = Comparison::new(topology.name(), committed);
+    let mut comparison = Comparison::new(topology.name(), committed).leaving_out(read_without_rows(topology));
     for topic in &topics {
         comparison.begins(topic, log.starts(topic)?);
     }
@@ -194,6 +194,15 @@ pub fn audit(topology: &Topology, rows: &mut dyn RowHistory, log: &mut dyn Topic
     }
     report_missing(topology.name(), &comparison, &noted, &mut report);
     Ok(report)
+}
+
+/// The topics that steps without rows read, and none with rows.
+fn read_without_rows(topology: &Topology) -> BTreeSet<TopicName> {
+    let read = |has_rows: bool| {
+        let subs = topology.sub_topologies().iter().filter(move |sub| sub.table().is_some() == has_rows);
+        subs.flat_map(SubTopology::sources).cloned().collect::<BTreeSet<TopicName>>()
+    };
+    read(false).difference(&read(true)).cloned().collect()
 }
 
 /// Reports published messages that were not found, apart from those that their topic cannot hold any more.
