@@ -36,6 +36,9 @@ impl<T: Serialize> Announce for T {
     }
 }
 
+/// The most bytes of what decides a notice's partition: they are kept with each notice until it is published.
+const PARTITION_BY_BYTES: usize = 1_024;
+
 /// What a notice says beside its value. What is missing is the record's: its key and its time; of its headers none.
 #[derive(Clone, PartialEq, Eq, Default, Debug)]
 pub struct Envelope {
@@ -121,7 +124,8 @@ impl<V> Notice<V> {
         self.partition_by_bytes(text.to_string())
     }
 
-    /// The same for keys that are no text, such as `7_i64.to_be_bytes()`.
+    /// The same for keys that are no text, such as `7_i64.to_be_bytes()`. One of more than 1,024 bytes makes the record a dead letter
+    /// (`bad-notice`).
     pub fn partition_by_bytes(mut self, key: impl Into<Vec<u8>>) -> Self {
         self.envelope().partition_by = Some(key.into());
         self
@@ -186,6 +190,10 @@ impl Envelope {
         if let Some(at) = self.timestamp.filter(|at| at.0 < 0) {
             return Some(format!("its time is {}, before 1970: a message cannot have it", at.0));
         }
+        if let Some(text) = self.partition_by.as_ref().filter(|text| text.len() > PARTITION_BY_BYTES) {
+            let length = text.len();
+            return Some(format!("what decides its partition has {length} bytes, and at most {PARTITION_BY_BYTES}"));
+        }
         let header = self.headers.iter().find(|header| is_ours(&header.name) || header.name.contains('\0'))?;
         let Header { name, .. } = header;
         Some(if name.contains('\0') {
@@ -206,6 +214,13 @@ mod tests {
         assert_eq!(Notice::new(7).into_envelope(), None);
         assert_eq!(Notice::from(7), Notice::new(7));
         assert_eq!(Notice::<i64>::tombstone().value(), None);
+    }
+
+    #[test]
+    fn what_decides_a_partition_has_a_bound() {
+        let fault = |length| Notice::new(7).partition_by("x".repeat(length)).into_envelope().unwrap().fault();
+        assert_eq!(fault(1_024), None);
+        assert!(fault(1_025).unwrap().contains("has 1025 bytes, and at most 1024"));
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 use super::arrays::{self, Array};
 use super::connection::{raw, unreadable};
+use crate::flow::identity::PARTITION_HEADER;
 use crate::flow::record::{Header, NextOffset, Offset, Partition, Timestamp, TopicName, TopicPartition};
 use crate::ports::rows::OutboxRow;
 use sqlx::postgres::PgRow;
@@ -29,6 +30,8 @@ pub(super) const COLUMNS: &str =
 /// The version of the headers' encoding, its first byte. An older release refuses a newer one instead of guessing
 /// (docs/traps.md#two-releases-at-once).
 const HEADERS_VERSION: u8 = 1;
+/// That of headers with what decides the partition in place of the key.
+const PLACED_VERSION: u8 = 2;
 
 /// The bind parameters after the pipeline.
 pub(super) fn arrays_of(rows: &[OutboxRow]) -> [Array; 11] {
@@ -125,7 +128,8 @@ pub(super) const fn range_of(offset: Offset) -> (NextOffset, NextOffset) {
 /// Version, then for each header: length of the name, name, length of the value plus one (0: no value), value. Lengths in
 /// seven-bit groups, low ones first, as in Protocol Buffers.
 fn encode_headers(headers: &[Header], out: &mut Vec<u8>) {
-    out.push(HEADERS_VERSION);
+    let is_placed = headers.iter().any(|header| header.name == PARTITION_HEADER);
+    out.push(if is_placed { PLACED_VERSION } else { HEADERS_VERSION });
     for header in headers {
         push_length(header.name.len(), out);
         out.extend_from_slice(header.name.as_bytes());
@@ -135,7 +139,7 @@ fn encode_headers(headers: &[Header], out: &mut Vec<u8>) {
 }
 
 fn decode_headers(bytes: &[u8]) -> Result<Vec<Header>, String> {
-    let [HEADERS_VERSION, rest @ ..] = bytes else {
+    let [HEADERS_VERSION | PLACED_VERSION, rest @ ..] = bytes else {
         return Err("headers of an outbox row: written by a newer release".into());
     };
     let mut rest = rest;
@@ -213,6 +217,16 @@ mod tests {
         assert_eq!(cut(&rows[..4], 3), Cut::Keep(2));
         assert_eq!(cut(&rows[..3], 2), Cut::Keep(2));
         assert_eq!(cut(&rows[..2], 1), Cut::Offset(Offset(1)));
+    }
+
+    #[test]
+    fn a_release_that_knows_nothing_of_a_partition_rule_refuses_its_row() {
+        let version = |name: &str| {
+            let mut bytes = Vec::new();
+            encode_headers(&[Header::new(name, *b"x")], &mut bytes);
+            bytes[0]
+        };
+        assert_eq!((version("trace"), version(PARTITION_HEADER)), (1, 2));
     }
 
     proptest! {

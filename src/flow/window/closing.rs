@@ -8,6 +8,8 @@ use crate::flow::window::{Clock, InWindows, Pane, Windowed};
 
 /// The timer of a key without records.
 const IDLE: &str = "\0idle";
+/// The same, as a release before has named it.
+const IDLE_BEFORE: &str = "idle";
 /// The timer of the next window that the partition's clock closes.
 const CLOSE: &str = "\0close";
 
@@ -68,7 +70,7 @@ impl<W: Windowed> InWindows<W> {
                 kept.closes_ms = None;
                 Some(context.event_time_ms()) // however far the partition's clock has come: others are closed in between
             }
-            IDLE => self.idle_until(kept, context)?,
+            IDLE | IDLE_BEFORE => self.idle_until(kept, context)?,
             _ => None, // of a release before
         };
         if let Some(clock) = clock {
@@ -92,5 +94,52 @@ impl<W: Windowed> InWindows<W> {
             return Ok(None);
         }
         Ok(kept.clock_ms.max(Some(last)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::flow::example::ExampleStores;
+    use crate::flow::key::Key;
+    use crate::flow::record::TopicName;
+    use crate::flow::window::algorithm::Terms;
+    use crate::flow::window::kind::WindowKind as _;
+    use crate::flow::window::{Tumbling, Window};
+    use std::time::Duration;
+
+    struct Count;
+
+    impl Windowed for Count {
+        type Event = ();
+        type Value = u64;
+        type Notices = Option<u64>;
+
+        fn add(&self, (): &(), count: &mut u64, _: &mut Context<'_>) -> Result<(), Reject> {
+            *count += 1;
+            Ok(())
+        }
+
+        fn emit(&self, count: &u64, _: &Window<'_>) -> Option<u64> {
+            Some(*count)
+        }
+    }
+
+    /// By a timer of each name that ever was, or is of others.
+    #[test]
+    fn an_idle_key_is_closed_by_the_timer_that_a_release_before_has_set_and_by_no_other() {
+        let spec = Tumbling::of(Duration::from_millis(10)).grace(Duration::ZERO).into_spec();
+        let windows = InWindows::new(Count, spec, Terms { idle_after: Some(1_000), ..Terms::default() });
+        let (topic, key) = (TopicName::parse("readings").unwrap(), Key::from("a"));
+        let mut stores = ExampleStores::new();
+        for (name, is_closed) in [(IDLE, true), (IDLE_BEFORE, true), ("\0for-row-1-final", false)] {
+            let mut kept = Windows::<u64> { kind: windows.kind.clone(), ..Windows::default() };
+            kept.windows.push(Working { start_ms: 0, end_ms: 10, value: 1, emitted: 0, is_changed: true, early: None });
+            (kept.clock_ms, kept.idle) = (Some(5), Some(Idle { handled_ms: 5, timer_ms: 1_005 }));
+            let mut context = Context::example(&topic, &key).at(1_005).with_stores(&mut stores);
+            let mut told = 0;
+            windows.close(name, &mut kept, &mut context, &mut |_, _| told += 1).unwrap();
+            assert_eq!(told, i32::from(is_closed), "{name:?}");
+        }
     }
 }

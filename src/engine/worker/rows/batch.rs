@@ -363,11 +363,13 @@ impl<'a> Batch<'a> {
         out
     }
 
-    /// The ids of the rows that one share's records change.
+    /// The ids of the rows that one share's records change. A table's records fire no timers: whoever holds a timer's row holds up the
+    /// stream, and not the table.
     pub(super) fn keys_of(&self, share: usize) -> Vec<Key> {
+        let fires = self.shares.get(share).is_some_and(|share| !share.is_table);
         let slots = self.entries.iter().filter(|entry| entry.share == share).filter_map(Entry::slot);
         let keys = slots.filter_map(|slot| Some(self.slots.get(slot)?.key.clone()));
-        keys.chain(self.foreseen_keys(share)).collect()
+        keys.chain(self.foreseen_keys(share).filter(|_| fires)).collect()
     }
 }
 
