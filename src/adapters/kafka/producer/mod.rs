@@ -26,7 +26,6 @@ use crate::adapters::kafka::fault::{self, by_error, in_transaction, is_consequen
 use crate::adapters::kafka::ffi::{self, CallError, Event, Queue};
 use crate::adapters::kafka::group::offsets;
 use crate::adapters::kafka::log_line;
-use crate::adapters::kafka::producer::counts::PartitionCounts;
 use crate::adapters::kafka::producer::deliveries::code_of;
 use crate::adapters::kafka::rights::{Operation, Right, lacking};
 use crate::adapters::kafka::settings::KafkaSettings;
@@ -91,7 +90,7 @@ pub struct KafkaSink {
     batch_bytes_max: usize,
     /// `max.message.bytes` of each topic, as it was last asked for.
     limits: BTreeMap<TopicName, usize>,
-    counts: PartitionCounts,
+    counts: counts::PartitionCounts,
 }
 
 /// A producer with its log, and the thread for the call that may hang.
@@ -134,7 +133,7 @@ impl KafkaSink {
             batch_bytes,
             batch_bytes_max: batch_bytes,
             limits: BTreeMap::new(),
-            counts: PartitionCounts::default(),
+            counts: counts::PartitionCounts::default(),
         };
         sink.renew()?;
         Ok(sink)
@@ -258,7 +257,7 @@ impl KafkaSink {
     }
 
     fn start(&mut self) -> Result<(), Fault> {
-        self.counts = PartitionCounts::default(); // the predecessor may have failed by one
+        self.counts = counts::PartitionCounts::default(); // the predecessor may have failed by one
         self.transactional_id = (self.naming)()?;
         let what = format!("producer {}", self.transactional_id);
         let mut config = self.settings.transactional(&self.transactional_id)?;
