@@ -107,6 +107,15 @@ pub struct Emission {
     pub threshold: Option<f64>,
 }
 
+impl Emission {
+    /// Gives it this time, in milliseconds since 1970, UTC, where it has none of its own.
+    pub(crate) fn stamp(&mut self, at_ms: Option<i64>) {
+        if let Some(at_ms) = at_ms {
+            self.envelope.get_or_insert_default().timestamp.get_or_insert(Timestamp(at_ms));
+        }
+    }
+}
+
 /// What a record makes of its row.
 #[derive(Clone, PartialEq, Debug, Default)]
 pub enum RowChange {
@@ -145,15 +154,6 @@ pub struct Stepped {
     pub is_late: bool,
     /// The panes of windows that were given out, in their order, behind the notices.
     pub panes: Vec<Pane>,
-}
-
-impl Emission {
-    /// Gives it this time, in milliseconds since 1970, UTC, where it has none of its own.
-    pub(crate) fn has_time(&mut self, at_ms: Option<i64>) {
-        if let Some(at_ms) = at_ms {
-            self.envelope.get_or_insert_default().timestamp.get_or_insert(Timestamp(at_ms));
-        }
-    }
 }
 
 /// A window that was given out once. It stands or falls by itself, whatever comes of its record and of other panes.

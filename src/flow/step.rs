@@ -365,7 +365,7 @@ impl<A: Algorithm> Chain<A> {
         let pane = |GivenOut { start_ms, end_ms, at_ms, notices }: GivenOut<Item<A>>| {
             let mut told = notices.and_then(|notices| in_net(|| self.told(notices)));
             for emission in told.iter_mut().flatten() {
-                emission.has_time(at_ms);
+                emission.stamp(at_ms);
             }
             Pane { start_ms, end_ms, told }
         };

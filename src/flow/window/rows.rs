@@ -193,7 +193,7 @@ where
             Ok(notices)
         })?;
         for emission in &mut applied.emissions {
-            emission.has_time(Some(at));
+            emission.stamp(Some(at));
         }
         Ok(applied)
     }

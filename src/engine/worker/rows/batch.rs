@@ -401,7 +401,7 @@ mod tests {
     use crate::flow::algorithm::{Algorithm, Context};
     use crate::flow::record::{Offset, Partition, Timestamp, TopicName, TopicPartition};
     use crate::flow::row::Value;
-    use crate::flow::timer::TURN;
+    use crate::flow::timer::{self, TURN, Timer};
     use crate::flow::topology::{StepKind, Topology};
     use crate::ports::Clock;
     use crate::ports::rows::WriteKind;
@@ -582,6 +582,21 @@ mod tests {
         assert_eq!(decided(b"1", 0, usize::MAX), (vec![1, 0], true), "one record at least");
         assert_eq!(decided(b"1000", 600_000, 4_000), (vec![3, 0], true));
         assert_eq!(decided(b"1000", 600_000, 1), (vec![1, 0], true));
+    }
+
+    /// Whoever has locked it holds up the stream alone.
+    #[test]
+    fn the_row_of_a_timer_is_awaited_by_the_stream_and_not_by_the_table_beside_it() {
+        let clock = Arc::new(Hand::default());
+        let (topology, source, limits, hand) = (topology(&clock), place(0), no_limits(), in_hand::Hand::none());
+        let (key, value): (&[u8], &[u8]) = (b"1", b"1");
+        let of = |is_table| Share { is_table, ..share(&topology, &source, vec![record(0, key, value)]) };
+        let (shares, terms) = ([of(true), of(false)], terms(&limits, &hand));
+        let timer = Timer { clock: timer::Clock::Event, at: 0, key: b"2".to_vec(), name: "due".into() };
+        let foreseen = Foreseen { task: shares[0].task, timers: vec![timer], until: Timestamp(0) };
+        let batch = Batch::new(&shares, &terms, false, vec![foreseen]);
+        assert!(!batch.keys_of(0).contains(&Key::I64(2)));
+        assert!(batch.keys_of(1).contains(&Key::I64(2)));
     }
 
     /// In any other order two instances that make the same rows would wait for each other.
