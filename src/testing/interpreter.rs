@@ -161,6 +161,13 @@ impl Interpreter<'_> {
         self.fire_behind(place, record.offset, i32::try_from(own).unwrap_or(i32::MAX));
     }
 
+    /// Takes an offset where no record lies. The task has a clock from it on, as from a record.
+    pub(super) fn pass(&mut self, source: &TopicPartition) {
+        if let Some(place) = place_of(self.topology, source) {
+            self.stores_of(place);
+        }
+    }
+
     /// Whether the partition must stand still in front of the record.
     pub(super) fn halts_at(&self, source: &TopicPartition, input: &Message) -> bool {
         let mut copy = self.clone();
@@ -168,7 +175,7 @@ impl Interpreter<'_> {
         copy.halts.len() > self.halts.len()
     }
 
-    /// Runs [`Interpreter::check`] and moves the clock. A task has a clock from the first record that it decides. Each
+    /// Runs [`Interpreter::check`] and moves the clock. A task has a clock from the first offset that it decides. Each
     /// record of a stream moves it once it is decided here, whatever comes of it, unless it is from the future or without a time.
     fn checked(&mut self, place: Place<'_>, record: &Record<'_>) -> Result<Option<Outcome>, Reject> {
         let is_in_time = (0..=self.latest_event_time).contains(&record.timestamp.0);

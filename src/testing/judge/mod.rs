@@ -110,6 +110,7 @@ impl Observed {
                     };
                     let Some(input) = find(&self.log).or_else(|| find(&self.gone)) else {
                         turns.pass(place, *offset);
+                        interpreter.pass(place);
                         // Ends of transactions, and aborted attempts, take offsets in topics that the pipeline writes.
                         if !written.contains(&place.topic) {
                             findings
