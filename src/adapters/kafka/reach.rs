@@ -72,11 +72,12 @@ pub fn look(settings: &KafkaSettings) -> Reach {
     }
     let Some(client) = client(settings) else { return reach };
     let Ok(lines) = Queue::of_logs(client.inner(), Arc::clone(&client)) else { return reach };
-    let until = fault::deadline(ANSWER);
+    let mut brokers = BTreeSet::new();
     if let Ok(metadata) = client.inner().fetch_metadata(None, WAIT) {
+        brokers.extend(metadata.brokers().iter().map(|broker| format!("{}:{}", broker.host(), broker.port())));
         reach.internal = Internal::look(client.inner(), &metadata, WAIT).mistakes();
     }
-    let mut brokers = BTreeSet::new();
+    let until = fault::deadline(ANSWER);
     let hear = |event: Event<'_>| match event {
         Event::Line(_, _, line) => (named_broker(line), about_connection(line)),
         _ => (None, None),
