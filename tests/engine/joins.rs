@@ -695,3 +695,32 @@ fn what_a_join_with_a_quiet_table_looked_up_does_not_stay_in_memory() {
     let again = looked_up(&mut driver, 0..1_000);
     assert!(again > first + 900, "{again} reads, {first} of them the first time: few are still known");
 }
+
+/// A topic is read by one source: of two steps that are joined with one table each has a copy of it.
+#[test]
+fn one_table_of_two_steps_is_copied_by_chains() {
+    let mut topology = Topology::new("shop");
+    topology.source("users").chain("for-orders", |_| ()).chain("for-returns", |_| ());
+    topology.source("orders").join("shop-for-orders-repartition").process(Inner).to("met");
+    topology.source("returns").left_join("shop-for-returns-repartition").process(Left).to("returned");
+    assert_eq!(topology.validate(), Ok(()));
+    let mut driver = TestDriver::new(topology).partitions(3);
+    for version in [1, 2] {
+        for user in ["ada", "bob"] {
+            driver.send("users", user, json!({ "version": version }));
+        }
+    }
+    driver.run();
+    for n in [1, 3] {
+        driver.send("orders", "ada", json!({ "n": n }));
+        driver.send("returns", "ada", json!({ "n": n + 1 }));
+        driver.run();
+        driver.send_raw("users", Some(b"ada"), None);
+        driver.run();
+    }
+    assert_eq!(driver.read_keyed("met"), [("ada".into(), json!({ "n": 1, "version": 2 }))]);
+    let returned =
+        [json!({ "n": 2, "version": 2 }), json!({ "n": 4, "version": null })].map(|told| ("ada".into(), told));
+    assert_eq!(driver.read_keyed("returned"), returned);
+    driver.crash_everywhere();
+}
