@@ -26,7 +26,8 @@ const RARE_OUTCOMES: [&str; 11] = [
     "stalls",
 ];
 /// An outcome and a fault that seldom meet: the batch that stalls is undone, so that its store is seldom written.
-const RARE_PAIR: (&str, &str) = ("stalls", "crash after WriteStore");
+const RARE_PAIR: (&str, &str) = ("stalls", STORE_WRITTEN);
+const STORE_WRITTEN: &str = "crash after WriteStore";
 
 impl Scenario {
     /// The scenario of a seed.
@@ -116,6 +117,9 @@ fn record_and_fault(random: &mut Random, base: &Scenario, outcome: &str, wished:
         // Something to reach the step with.
         (0..3).for_each(|_| acts.record(0));
         acts.acts.push(Act::Turns(6));
+        if wished == STORE_WRITTEN {
+            acts.acts.extend([Act::Pass(10_000), Act::Turns(6)]); // stores are written once in a while
+        }
         return Some((record, acts.acts));
     }
     let fault = (0..TRIES).find_map(|_| {

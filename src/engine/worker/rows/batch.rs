@@ -186,18 +186,20 @@ impl<'a> Batch<'a> {
     ) -> Result<bool, E> {
         let mut stopped: Vec<bool> = vec![false; self.shares.len()];
         let mut begun: BTreeSet<TaskId> = BTreeSet::new();
+        // Of each task with timers and records of streams there is something foreseen.
+        let may_ring = !self.foreseen.is_empty();
         for number in 0..self.entries.len() {
             let Some(share) = self.entries.get(number).map(|entry| entry.share) else { continue };
             if stopped.get(share).is_none_or(|stop| *stop) {
                 continue;
             }
-            if self.is_beyond(number, stores, &begun) {
+            if may_ring && self.is_beyond(number, stores, &begun) {
                 self.stop_task(share, &mut stopped);
                 continue;
             }
             if self.decide_entry(number, stores, rows)? {
                 self.stop(share, &mut stopped);
-            } else {
+            } else if may_ring {
                 begun.extend(self.shares.get(share).map(|share| share.task));
                 self.ring(number, stores, &enough, rows)?;
                 if self.entries.get(number).is_some_and(|entry| entry.rung.is_some()) {
