@@ -62,10 +62,10 @@ impl Service {
         Self::of(fixture, topology, rows)
     }
 
-    /// A service of any pipeline over the table.
+    /// A service of any pipeline over the table, which may be there already.
     fn of(fixture: Fixture, topology: Topology, rows: i64) -> Self {
         let topology = Arc::new(topology);
-        fixture.sql("CREATE TABLE {u}.t (id bigint PRIMARY KEY, version bigint NOT NULL, n bigint NOT NULL)");
+        fixture.sql(TABLE);
         fixture.sql(&format!("INSERT INTO {{u}}.t SELECT i, 0, 0 FROM generate_series(0, {rows} - 1) AS i"));
         let clock = Arc::new(SystemClock::default());
         let settings = LogSettings { session_timeout: Duration::from_secs(120), ..LogSettings::default() };
@@ -142,6 +142,8 @@ impl Service {
     }
 }
 
+const TABLE: &str =
+    "CREATE TABLE IF NOT EXISTS {u}.t (id bigint PRIMARY KEY, version bigint NOT NULL, n bigint NOT NULL)";
 const SUM: &str = "SELECT sum(version)::bigint FROM {u}.t";
 
 #[test]
@@ -329,4 +331,65 @@ fn a_unique_number_that_one_record_sets_free_is_there_for_the_next_one_of_its_ba
         .map(|found| String::from_utf8(found.value.clone().unwrap()).unwrap())
         .collect();
     assert_eq!(told, [1_000, other, one].map(|n| n.to_string()));
+}
+
+/// Gives a row the number that its record says, makes it where it is missing, and deletes it at -1.
+struct Put;
+
+impl Algorithm for Put {
+    type Event = i64;
+    type Row = Option<Row>;
+    type Notices = Option<i64>;
+
+    fn apply(&self, event: i64, row: &mut Option<Row>, _: &mut Context<'_>) -> Result<Option<i64>, Reject> {
+        *row = (event >= 0).then_some(Row { n: event });
+        Ok(Some(event))
+    }
+}
+
+/// Whether the rule was there when the table was looked at, or came since and has refused a row: what a later record makes of
+/// the row takes back nothing of it.
+#[test]
+fn a_state_that_a_rule_of_the_table_refuses_is_a_dead_letter_whatever_its_batch_makes_of_the_row_later() {
+    for (name, is_late) in [("rule_from_the_start", false), ("rule_added_since", true)] {
+        let Some(fixture) = Fixture::new(name) else { return };
+        let rule = "ALTER TABLE {u}.t ADD CHECK (n < 1000)";
+        if !is_late {
+            fixture.sql(TABLE);
+            fixture.sql(rule);
+        }
+        let mut topology = Topology::new(fixture.name);
+        let table = Table::new(&format!("{}.t", fixture.name));
+        topology.source("pluses").update(table, Put).insert_missing(|_| None).to("sums");
+        let mut service = Service::of(fixture, topology, 1);
+        let topic = TopicName::parse("pluses").unwrap();
+        let mut sent = 0;
+        let mut send = |service: &mut Service, numbers: &[i64]| {
+            for n in numbers {
+                let value = n.to_string();
+                service.log.produce(&topic, Some(b"0"), Some(value.as_bytes()), &[], service.clock.now()).unwrap();
+            }
+            sent += i64::try_from(numbers.len()).unwrap();
+            service.until("SELECT sum(records)::bigint FROM {tg}.position", sent, Duration::from_secs(10));
+        };
+        send(&mut service, &[1]);
+        if is_late {
+            service.fixture.sql(rule);
+        }
+        send(&mut service, &[1_000]);
+        // Refused, taken, refused, deleted, made anew, refused, deleted and made anew.
+        send(&mut service, &[1_001, 2, 1_002, -1, 3, 1_003, -1, 4]);
+        for _ in 0..50 {
+            service.member.step().unwrap();
+        }
+        let told: Vec<String> = service
+            .log
+            .read(&TopicName::parse("sums").unwrap())
+            .iter()
+            .map(|found| String::from_utf8(found.value.clone().unwrap()).unwrap())
+            .collect();
+        assert_eq!(told, ["1", "2", "-1", "3", "-1", "4"], "{name}");
+        assert_eq!(service.letters_in(&["pluses-dlt"]), vec![("constraint".to_owned(), "0".to_owned()); 4], "{name}");
+        assert_eq!(service.fixture.number("SELECT n FROM {u}.t WHERE id = 0"), 4, "{name}");
+    }
 }

@@ -327,7 +327,15 @@ impl Rows for PostgresRows {
     fn write(&mut self, table: usize, rows: &[RowWrite]) -> Result<(), WriteFault> {
         for kind in [WriteKind::Delete, WriteKind::Update, WriteKind::Insert] {
             let rows: Vec<&RowWrite> = rows.iter().filter(|row| row.kind == kind).collect();
-            self.write_all_of(table, kind, &rows)?;
+            let written = self.write_all_of(table, kind, &rows);
+            // The table may have got this rule since it was looked at.
+            if let Err(WriteFault::Rejected(reject)) = &written
+                && matches!(reject.code(), "constraint" | "trigger" | "withheld")
+                && let Some(table) = self.tables.get_mut(table)
+            {
+                table.keeps = false;
+            }
+            written?;
         }
         Ok(())
     }
