@@ -1,0 +1,17 @@
+//! Roll-ups: what is told of the readings of a meter or sensor over a span, so that nobody reads them again.
+//!
+//! A [`Bucket`] is made of one reading, or of two buckets of which one lies in front of the other. That is all: what is told of a
+//! day is the merge of its hours, that of an hour the merge of its quarters, in the order of time, whatever order they came in. What
+//! lies between two readings belongs to the bucket that has both, so nothing is counted twice, and a bucket's edges, where its
+//! first reading has not come yet, are the business of whoever knows its neighbours.
+
+mod bucket;
+mod bytes;
+mod counter;
+mod kind;
+mod sketch;
+
+pub use bucket::{Bucket, Point};
+pub use counter::Rise;
+pub use kind::{Between, Kind};
+pub use sketch::{Mismatch, Sketch};
