@@ -23,6 +23,7 @@ pub mod pairing;
 pub mod partitioning;
 pub mod reading;
 pub mod record;
+pub mod rollup;
 pub mod route;
 pub mod row;
 pub mod step;

@@ -56,19 +56,25 @@ impl Rise {
         } else {
             let step = first.value - last.value;
             all.increase += step;
-            let doubled = (first.value > 2.0 * last.value).then_some(Doubled { to: first, risen: self.increase + step });
+            let doubled =
+                (first.value > 2.0 * last.value).then_some(Doubled { to: first, risen: self.increase + step });
             if !self.has_fallen {
                 all.doubled = higher(all.doubled, doubled);
             }
             if let Some(fallen) = &mut all.fallen {
                 fallen.since += step;
             }
-            if let Some(fallen) = all.fallen.filter(|fallen| doubled.is_some_and(|step| fallen.comes_back(step.to, outage_ms))) {
+            if let Some(fallen) =
+                all.fallen.filter(|fallen| doubled.is_some_and(|step| fallen.comes_back(step.to, outage_ms)))
+            {
                 all.undo(&fallen, first.value);
             }
         }
         if !self.has_fallen && first.value >= last.value {
-            let further = next.doubled.map(|doubled| Doubled { risen: self.increase + (first.value - last.value) + doubled.risen, ..doubled });
+            let further = next.doubled.map(|doubled| Doubled {
+                risen: self.increase + (first.value - last.value) + doubled.risen,
+                ..doubled
+            });
             all.doubled = higher(all.doubled, further);
         }
         all.go_on(next, outage_ms);
@@ -99,7 +105,9 @@ impl Rise {
             return;
         }
         match next.fallen {
-            Some(later) if later.from.value > fallen.from.value || !fallen.is_within(later.from, outage_ms) => self.fallen = Some(later),
+            Some(later) if later.from.value > fallen.from.value || !fallen.is_within(later.from, outage_ms) => {
+                self.fallen = Some(later)
+            }
             _ => {
                 let since = fallen.since + next.increase;
                 self.fallen = Some(Fallen { since, resets: fallen.resets.saturating_add(next.resets), ..fallen });
@@ -116,7 +124,8 @@ impl Rise {
     }
 
     pub(super) fn write(&self, into: &mut Vec<u8>, start_ms: i64) {
-        let flags = u8::from(self.fallen.is_some()) | u8::from(self.doubled.is_some()) << 1 | u8::from(self.has_fallen) << 2;
+        let flags =
+            u8::from(self.fallen.is_some()) | u8::from(self.doubled.is_some()) << 1 | u8::from(self.has_fallen) << 2;
         into.push(flags);
         write_number(into, self.increase);
         if self.has_fallen {

@@ -9,9 +9,13 @@ mod bucket;
 mod bytes;
 mod counter;
 mod kind;
+mod metric;
 mod sketch;
+mod states;
 
-pub use bucket::{Bucket, Point};
+pub use bucket::{Bucket, Measure, Point};
 pub use counter::Rise;
 pub use kind::{Between, Kind};
+pub use metric::{BadReading, Covered, Metric, Unmergeable};
 pub use sketch::{Mismatch, Sketch};
+pub use states::States;
