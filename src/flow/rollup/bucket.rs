@@ -2,9 +2,10 @@
 
 use crate::flow::rollup::bytes::{Damaged, Reader, write_int, write_number, write_unsigned};
 use crate::flow::rollup::{Rise, Sketch, States};
+use serde::{Deserialize, Serialize};
 
 /// A reading: when, and of what value.
-#[derive(Clone, Copy, PartialEq, Debug)]
+#[derive(Serialize, Deserialize, Clone, Copy, PartialEq, Debug)]
 pub struct Point {
     /// When it was taken, in milliseconds since 1970, UTC.
     pub at_ms: i64,
@@ -14,7 +15,7 @@ pub struct Point {
 
 /// The readings of one metric over a span, in a few numbers. With [`Bucket::first`], [`Bucket::last`], [`Bucket::min`] and
 /// [`Bucket::max`] a graph whose columns are buckets looks as if it had every reading.
-#[derive(Clone, PartialEq, Debug)]
+#[derive(Serialize, Deserialize, Clone, PartialEq, Debug)]
 pub struct Bucket {
     /// How many readings.
     pub n: u64,
@@ -33,11 +34,13 @@ pub struct Bucket {
     /// What depends on the kind of the metric.
     pub measure: Measure,
     /// How the values are distributed, where that was asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sketch: Option<Sketch>,
 }
 
 /// What is told of the time between the first reading and the last, by the kind of the metric.
-#[derive(Clone, PartialEq, Debug)]
+#[derive(Serialize, Deserialize, Clone, PartialEq, Debug)]
+#[serde(rename_all = "lowercase")]
 pub enum Measure {
     /// Of a gauge: value by time, in units times milliseconds, over the covered time.
     Gauge {

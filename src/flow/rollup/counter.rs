@@ -2,9 +2,10 @@
 
 use crate::flow::rollup::Point;
 use crate::flow::rollup::bytes::{Damaged, Reader, write_number, write_unsigned};
+use serde::{Deserialize, Serialize};
 
 /// The rise of a counter between the first and the last reading of a bucket.
-#[derive(Clone, PartialEq, Debug, Default)]
+#[derive(Serialize, Deserialize, Clone, PartialEq, Debug, Default)]
 pub struct Rise {
     /// How much it has risen. Behind a reset it has begun at 0.
     pub increase: f64,
@@ -21,7 +22,7 @@ pub struct Rise {
 }
 
 /// A fall that may come back.
-#[derive(Clone, Copy, PartialEq, Debug)]
+#[derive(Serialize, Deserialize, Clone, Copy, PartialEq, Debug)]
 struct Fallen {
     /// The last reading in front of it.
     from: Point,
@@ -31,7 +32,7 @@ struct Fallen {
 }
 
 /// A step that more than doubles a counter.
-#[derive(Clone, Copy, PartialEq, Debug)]
+#[derive(Serialize, Deserialize, Clone, Copy, PartialEq, Debug)]
 struct Doubled {
     to: Point,
     /// How much the counter has risen from the first reading of its bucket on, with the step.

@@ -5,6 +5,7 @@
 //! merged in any order, is the sketch of the whole, byte for byte.
 
 use crate::flow::rollup::bytes::{Damaged, Reader, write_int, write_number, write_unsigned};
+use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fmt;
 
@@ -16,7 +17,7 @@ const REST: u32 = f64::MANTISSA_DIGITS - 1 - BITS;
 const SIGN: u64 = 1 << 63;
 
 /// How often values of which size were met.
-#[derive(Clone, PartialEq, Debug, Default)]
+#[derive(Serialize, Deserialize, Clone, PartialEq, Debug, Default)]
 pub struct Sketch {
     around: f64,
     /// By bin: 0 is the value 0, and bins of negative values are negative.

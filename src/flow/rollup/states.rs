@@ -1,10 +1,11 @@
 //! How long each state of a metric held.
 
 use crate::flow::rollup::bytes::{Damaged, Reader, write_int, write_unsigned};
+use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
 /// How long each state held between the first and the last reading of a bucket, and how often it changed.
-#[derive(Clone, PartialEq, Eq, Debug, Default)]
+#[derive(Serialize, Deserialize, Clone, PartialEq, Eq, Debug, Default)]
 pub struct States {
     /// Milliseconds by state.
     pub held_ms: BTreeMap<u8, i64>,

@@ -1,0 +1,178 @@
+//! Readings on their way to the tables: they wait minute by minute until their quarter of an hour is over.
+//!
+//! Each minute of a device is a value in a store. A quarter has a timer, which makes its buckets of its minutes and gives them out,
+//! whole: so a reading that comes later, as long as the minutes are kept, is one more of them, and its quarter is made and given out anew. What
+//! comes later than that waits for a while in a store of its own, for others of its quarter, and is given out as an addition.
+
+use crate::flow::algorithm::{Algorithm, Context};
+use crate::flow::effect::Reject;
+use crate::flow::notice::Notice;
+use crate::flow::record::Timestamp;
+use crate::flow::rollup::minute::{MINUTE_MS, Minute, QUARTER_MS, rolled_up, start_of};
+use crate::flow::rollup::{Bucket, Metric, Point};
+use crate::flow::store::Store;
+use crate::flow::timer::At;
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+/// One reading of a device.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Reading {
+    /// The metric's name, one for each unit.
+    pub metric: String,
+    /// When it was taken, and its value.
+    pub point: Point,
+}
+
+/// What a user says of metered devices: which readings an event has, and what its metrics are.
+pub trait Metered: Send + Sync + 'static {
+    /// The record's value, decoded.
+    type Event: DeserializeOwned;
+
+    /// The readings of an event of the device that is the record's key.
+    ///
+    /// # Errors
+    /// [`Reject`]: the record is none.
+    fn readings(&self, event: Self::Event, context: &Context<'_>) -> Result<Vec<Reading>, Reject>;
+
+    /// The metric of that name; `None` where there is none: the record is a dead letter (`unknown-metric`).
+    fn metric(&self, name: &str) -> Option<Metric>;
+}
+
+/// When quarters are given out, and how long their minutes are kept.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Patience {
+    /// The time behind its end for which a quarter waits before it is given out first.
+    pub grace: Duration,
+    /// The time for which a quarter that has changed waits for further changes.
+    pub settle: Duration,
+    /// The time behind its end for which a quarter's minutes are kept: as long as that a late reading is as good as one in time.
+    pub kept: Duration,
+}
+
+impl Default for Patience {
+    /// 30 seconds, 10 seconds, two hours.
+    fn default() -> Self {
+        Self { grace: Duration::from_secs(30), settle: Duration::from_secs(10), kept: Duration::from_hours(2) }
+    }
+}
+
+/// The buckets of one metric of a device over a quarter of an hour.
+#[derive(Serialize, Deserialize, Clone, PartialEq, Debug)]
+pub struct Quarter {
+    /// Its start, in milliseconds since 1970, UTC.
+    pub start_ms: i64,
+    /// Its bucket.
+    pub bucket: Bucket,
+    /// Whether the bucket comes on top of what was given out before, instead of in its place.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub is_addition: bool,
+}
+
+/// The row that a quarter belongs to.
+#[derive(Serialize, Deserialize, Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub struct SeriesKey {
+    /// The device: the key of its records.
+    pub device: String,
+    /// The metric's name.
+    pub metric: String,
+    /// The start of the row's span, in milliseconds since 1970, UTC.
+    pub start_ms: i64,
+}
+
+/// [`Algorithm`]: gathers readings in minutes, and gives out quarters.
+pub(crate) struct Gather<M> {
+    pub(crate) metered: M,
+    pub(crate) patience: Patience,
+    pub(crate) minutes: Store<Minute>,
+    /// Minutes of which others may have been forgotten.
+    pub(crate) late: Store<Minute>,
+}
+
+/// Begins the name of the timer of a quarter whose minutes are all kept; it fires in front of one of late minutes.
+const WHOLE: &str = "a-";
+/// Begins the name of the timer of late minutes.
+const LATE: &str = "b-";
+
+impl<M: Metered> Gather<M> {
+    pub(crate) fn new(name: &str, metered: M, patience: Patience) -> Self {
+        // A minute is looked at for the last time when its quarter has settled for the last time.
+        let kept = patience.kept + patience.grace + 2 * patience.settle + Duration::from_millis(QUARTER_MS.unsigned_abs());
+        let minutes = Store::new(&format!("{name}-minutes")).time_to_live(kept);
+        Self { metered, patience, minutes, late: Store::new(&format!("{name}-late")) }
+    }
+
+    /// Takes the readings of one minute, and sees to it that its quarter is given out.
+    fn take(&self, start_ms: i64, readings: &[Reading], context: &mut Context<'_>) -> Result<(), Reject> {
+        let clock = context.task_clock_ms().unwrap_or(i64::MIN).max(context.event_time_ms());
+        let (quarter, settle) = (start_of(start_ms, QUARTER_MS), millis(self.patience.settle).max(1));
+        let end = quarter.saturating_add(QUARTER_MS);
+        let is_late = end.saturating_add(millis(self.patience.kept)) <= clock;
+        let key = place(context.key().to_string().as_bytes(), start_ms);
+        let mut store = context.store(if is_late { &self.late } else { &self.minutes })?;
+        let before = store.get(&key)?;
+        let is_first = before.is_none();
+        let mut minute = before.unwrap_or_default();
+        let mut is_changed = false;
+        for Reading { metric, point } in readings {
+            is_changed |= minute.take(metric, *point);
+        }
+        if !is_changed {
+            return Ok(());
+        }
+        store.put(&key, &minute)?;
+        let closes = end.saturating_add(millis(self.patience.grace));
+        let (name, due) = match (is_late, closes > clock) {
+            (false, true) if !is_first => return Ok(()), // its first minute has set it
+            (false, true) => (WHOLE, closes),
+            // At a multiple: others until then do not put it off.
+            (false, false) => (WHOLE, start_of(clock, settle) + settle),
+            (true, _) => (LATE, start_of(clock, settle) + settle),
+        };
+        context.set_timer(&format!("{name}{quarter}"), At::Event(due))
+    }
+}
+
+impl<M: Metered> Algorithm for Gather<M> {
+    type Event = M::Event;
+    type Row = ();
+    type Notices = Vec<Notice<Quarter>>;
+
+    fn apply(&self, event: M::Event, (): &mut (), context: &mut Context<'_>) -> Result<Self::Notices, Reject> {
+        let mut minutes: BTreeMap<i64, Vec<Reading>> = BTreeMap::new();
+        for reading in self.metered.readings(event, context)? {
+            let Reading { metric: name, point } = &reading;
+            let metric = self.metered.metric(name);
+            let metric = metric.ok_or_else(|| Reject::dead_letter("unknown-metric", format!("there is no metric {name}")))?;
+            context.check_event_time(Timestamp(point.at_ms))?;
+            metric.bucket(*point).map_err(|error| Reject::dead_letter("bad-reading", format!("{name}: {error}")))?;
+            minutes.entry(start_of(point.at_ms, MINUTE_MS)).or_default().push(reading);
+        }
+        for (start_ms, readings) in &minutes {
+            self.take(*start_ms, readings, context)?;
+        }
+        Ok(Vec::new())
+    }
+
+    fn timer(&self, name: &str, (): &mut (), context: &mut Context<'_>) -> Result<Self::Notices, Reject> {
+        let is_addition = name.starts_with(LATE);
+        let Some(start_ms) = name.get(WHOLE.len()..).and_then(|start| start.parse().ok()) else { return Ok(Vec::new()) };
+        let device = context.key().to_string();
+        let [from, to] = [start_ms, start_ms + QUARTER_MS].map(|at_ms| place(device.as_bytes(), at_ms));
+        let mut store = context.store(if is_addition { &self.late } else { &self.minutes })?;
+        let found = store.range(from, to, usize::MAX)?;
+        if is_addition {
+            found.iter().for_each(|(key, _)| store.delete(key));
+        }
+        let minutes = found.iter().filter_map(|(key, minute)| Some((start_in(key)?, minute)));
+        let buckets = rolled_up(minutes, |name| self.metered.metric(name));
+        let buckets = buckets.map_err(|error| Reject::dead_letter("bad-reading", error.to_string()))?;
+        let told = buckets.into_iter().map(|(metric, bucket)| {
+            let key = SeriesKey { device: device.clone(), metric, start_ms };
+            (key, Quarter { start_ms, bucket, is_addition })
+        });
+        told.map(|(key, quarter)| key.of_row(quarter, |quarter| quarter.start_ms)).collect()
+    }
+}
