@@ -8,7 +8,7 @@ use crate::flow::algorithm::{Algorithm, Context};
 use crate::flow::effect::Reject;
 use crate::flow::notice::Notice;
 use crate::flow::record::Timestamp;
-use crate::flow::rollup::minute::{MINUTE_MS, Minute, QUARTER_MS, rolled_up, start_of};
+use crate::flow::rollup::minute::{DAY_MS, MINUTE_MS, Minute, QUARTER_MS, rolled_up, start_of};
 use crate::flow::rollup::{Bucket, Metric, Point};
 use crate::flow::store::Store;
 use crate::flow::timer::At;
@@ -59,9 +59,9 @@ impl Default for Patience {
     }
 }
 
-/// The buckets of one metric of a device over a quarter of an hour.
+/// The bucket of one metric of a device over a span of a tier.
 #[derive(Serialize, Deserialize, Clone, PartialEq, Debug)]
-pub struct Quarter {
+pub struct Told {
     /// Its start, in milliseconds since 1970, UTC.
     pub start_ms: i64,
     /// Its bucket.
@@ -80,6 +80,17 @@ pub struct SeriesKey {
     pub metric: String,
     /// The start of the row's span, in milliseconds since 1970, UTC.
     pub start_ms: i64,
+}
+
+impl SeriesKey {
+    /// A notice for the row of this key.
+    ///
+    /// # Errors
+    /// If the key cannot be said in JSON.
+    pub(super) fn tell(&self, told: Told) -> Result<Notice<Told>, Reject> {
+        let key = serde_json::to_string(self).map_err(|error| Reject::dead_letter("bad-key", error.to_string()))?;
+        Ok(Notice::new(told).key(key))
+    }
 }
 
 /// [`Algorithm`]: gathers readings in minutes, and gives out quarters.
@@ -138,7 +149,7 @@ impl<M: Metered> Gather<M> {
 impl<M: Metered> Algorithm for Gather<M> {
     type Event = M::Event;
     type Row = ();
-    type Notices = Vec<Notice<Quarter>>;
+    type Notices = Vec<Notice<Told>>;
 
     fn apply(&self, event: M::Event, (): &mut (), context: &mut Context<'_>) -> Result<Self::Notices, Reject> {
         let mut minutes: BTreeMap<i64, Vec<Reading>> = BTreeMap::new();
@@ -170,9 +181,27 @@ impl<M: Metered> Algorithm for Gather<M> {
         let buckets = rolled_up(minutes, |name| self.metered.metric(name));
         let buckets = buckets.map_err(|error| Reject::dead_letter("bad-reading", error.to_string()))?;
         let told = buckets.into_iter().map(|(metric, bucket)| {
-            let key = SeriesKey { device: device.clone(), metric, start_ms };
-            (key, Quarter { start_ms, bucket, is_addition })
+            let key = SeriesKey { device: device.clone(), metric, start_ms: start_of(start_ms, DAY_MS) };
+            key.tell(Told { start_ms, bucket, is_addition })
         });
-        told.map(|(key, quarter)| key.of_row(quarter, |quarter| quarter.start_ms)).collect()
+        told.collect()
     }
+}
+
+/// The key of a device's minute.
+fn place(device: &[u8], start_ms: i64) -> Vec<u8> {
+    let mut key = device.to_vec();
+    key.push(0);
+    key.extend_from_slice(&(start_ms.cast_unsigned() ^ (1 << 63)).to_be_bytes());
+    key
+}
+
+/// The start of the minute that lies under a key.
+fn start_in(key: &[u8]) -> Option<i64> {
+    let bytes = key.last_chunk::<8>()?;
+    Some((u64::from_be_bytes(*bytes) ^ (1 << 63)).cast_signed())
+}
+
+fn millis(time: Duration) -> i64 {
+    i64::try_from(time.as_millis()).unwrap_or(i64::MAX)
 }

@@ -9,6 +9,11 @@ pub(super) const MINUTE_MS: i64 = 60_000;
 /// A quarter of an hour, in milliseconds.
 pub(super) const QUARTER_MS: i64 = 15 * MINUTE_MS;
 
+/// An hour, in milliseconds.
+pub(super) const HOUR_MS: i64 = 4 * QUARTER_MS;
+/// A day, in milliseconds.
+pub(super) const DAY_MS: i64 = 24 * HOUR_MS;
+
 /// The readings of one device in one minute: by metric, in the order of time and value.
 #[derive(Serialize, Deserialize, Clone, PartialEq, Debug, Default)]
 pub(super) struct Minute(BTreeMap<String, Vec<(u16, f64)>>);
