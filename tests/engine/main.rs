@@ -32,6 +32,7 @@ mod portions;
 mod query;
 mod repairs;
 mod reported;
+mod rollup;
 mod routes;
 mod rowjoins;
 mod rowlife;

@@ -4,7 +4,7 @@ use std::fmt;
 
 /// Bytes that do not hold what they should.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) struct Damaged;
+pub struct Damaged;
 
 impl fmt::Display for Damaged {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -114,12 +114,6 @@ impl<'a> Reader<'a> {
             return Err(Damaged);
         }
         Ok(decimal(unzigzag(head >> 3), places))
-    }
-
-    pub(crate) fn slice(&mut self, length: usize) -> Result<&'a [u8], Damaged> {
-        let (first, rest) = self.rest.split_at_checked(length).ok_or(Damaged)?;
-        self.rest = rest;
-        Ok(first)
     }
 }
 

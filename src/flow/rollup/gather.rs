@@ -1,20 +1,23 @@
 //! Readings on their way to the tables: they wait minute by minute until their quarter of an hour is over.
 //!
 //! Each minute of a device is a value in a store. A quarter has a timer, which makes its buckets of its minutes and gives them out,
-//! whole: so a reading that comes later, as long as the minutes are kept, is one more of them, and its quarter is made and given out anew. What
-//! comes later than that waits for a while in a store of its own, for others of its quarter, and is given out as an addition.
+//! whole: so a reading that comes later, as long as the minutes are kept, is one more of them, and its quarter is made and given out
+//! anew. Another timer deletes the minutes: by a time to live they would expire by the times of their records, which may be older
+//! than their quarter's. What comes later than that waits for a while in a store of its own, for others of its quarter, and is given
+//! out as an addition.
 
 use crate::flow::algorithm::{Algorithm, Context};
 use crate::flow::effect::Reject;
 use crate::flow::notice::Notice;
 use crate::flow::record::Timestamp;
-use crate::flow::rollup::minute::{DAY_MS, MINUTE_MS, Minute, QUARTER_MS, rolled_up, start_of};
-use crate::flow::rollup::{Bucket, Metric, Point};
+use crate::flow::rollup::minute::{MINUTE_MS, Minute, QUARTER_MS, rolled_up, start_of};
+use crate::flow::rollup::{Bucket, Metric, Point, Tier};
 use crate::flow::store::Store;
 use crate::flow::timer::At;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// One reading of a device.
@@ -95,7 +98,7 @@ impl SeriesKey {
 
 /// [`Algorithm`]: gathers readings in minutes, and gives out quarters.
 pub(crate) struct Gather<M> {
-    pub(crate) metered: M,
+    pub(crate) metered: Arc<M>,
     pub(crate) patience: Patience,
     pub(crate) minutes: Store<Minute>,
     /// Minutes of which others may have been forgotten.
@@ -106,13 +109,13 @@ pub(crate) struct Gather<M> {
 const WHOLE: &str = "a-";
 /// Begins the name of the timer of late minutes.
 const LATE: &str = "b-";
+/// Begins the name of the timer that deletes minutes.
+const FORGET: &str = "c-";
 
 impl<M: Metered> Gather<M> {
-    pub(crate) fn new(name: &str, metered: M, patience: Patience) -> Self {
-        // A minute is looked at for the last time when its quarter has settled for the last time.
-        let kept = patience.kept + patience.grace + 2 * patience.settle + Duration::from_millis(QUARTER_MS.unsigned_abs());
-        let minutes = Store::new(&format!("{name}-minutes")).time_to_live(kept);
-        Self { metered, patience, minutes, late: Store::new(&format!("{name}-late")) }
+    pub(crate) fn new(name: &str, metered: Arc<M>, patience: Patience) -> Self {
+        let store = |what: &str| Store::new(&format!("{name}-{what}"));
+        Self { metered, patience, minutes: store("minutes"), late: store("late") }
     }
 
     /// Takes the readings of one minute, and sees to it that its quarter is given out.
@@ -124,7 +127,6 @@ impl<M: Metered> Gather<M> {
         let key = place(context.key().to_string().as_bytes(), start_ms);
         let mut store = context.store(if is_late { &self.late } else { &self.minutes })?;
         let before = store.get(&key)?;
-        let is_first = before.is_none();
         let mut minute = before.unwrap_or_default();
         let mut is_changed = false;
         for Reading { metric, point } in readings {
@@ -135,14 +137,10 @@ impl<M: Metered> Gather<M> {
         }
         store.put(&key, &minute)?;
         let closes = end.saturating_add(millis(self.patience.grace));
-        let (name, due) = match (is_late, closes > clock) {
-            (false, true) if !is_first => return Ok(()), // its first minute has set it
-            (false, true) => (WHOLE, closes),
-            // At a multiple: others until then do not put it off.
-            (false, false) => (WHOLE, start_of(clock, settle) + settle),
-            (true, _) => (LATE, start_of(clock, settle) + settle),
-        };
-        context.set_timer(&format!("{name}{quarter}"), At::Event(due))
+        // At a multiple: others until then do not put it off.
+        let settled = start_of(clock, settle).saturating_add(settle);
+        let due = if is_late { settled } else { settled.max(closes) };
+        context.set_timer(&format!("{}{quarter}", if is_late { LATE } else { WHOLE }), At::Event(due))
     }
 }
 
@@ -152,11 +150,19 @@ impl<M: Metered> Algorithm for Gather<M> {
     type Notices = Vec<Notice<Told>>;
 
     fn apply(&self, event: M::Event, (): &mut (), context: &mut Context<'_>) -> Result<Self::Notices, Reject> {
+        let device = context.key().to_string();
+        if device.is_empty() || device.contains('\0') {
+            let message = format!(
+                "{device:?} names no device: it is empty, or has a zero byte, which no text of the database has"
+            );
+            return Err(Reject::dead_letter("bad-key", message));
+        }
         let mut minutes: BTreeMap<i64, Vec<Reading>> = BTreeMap::new();
         for reading in self.metered.readings(event, context)? {
             let Reading { metric: name, point } = &reading;
             let metric = self.metered.metric(name);
-            let metric = metric.ok_or_else(|| Reject::dead_letter("unknown-metric", format!("there is no metric {name}")))?;
+            let metric =
+                metric.ok_or_else(|| Reject::dead_letter("unknown-metric", format!("there is no metric {name}")))?;
             context.check_event_time(Timestamp(point.at_ms))?;
             metric.bucket(*point).map_err(|error| Reject::dead_letter("bad-reading", format!("{name}: {error}")))?;
             minutes.entry(start_of(point.at_ms, MINUTE_MS)).or_default().push(reading);
@@ -168,20 +174,32 @@ impl<M: Metered> Algorithm for Gather<M> {
     }
 
     fn timer(&self, name: &str, (): &mut (), context: &mut Context<'_>) -> Result<Self::Notices, Reject> {
-        let is_addition = name.starts_with(LATE);
-        let Some(start_ms) = name.get(WHOLE.len()..).and_then(|start| start.parse().ok()) else { return Ok(Vec::new()) };
+        let Some(start_ms) = name.get(WHOLE.len()..).and_then(|start| start.parse::<i64>().ok()) else {
+            return Ok(Vec::new());
+        };
+        let (is_addition, is_over) = (name.starts_with(LATE), name.starts_with(FORGET));
         let device = context.key().to_string();
         let [from, to] = [start_ms, start_ms + QUARTER_MS].map(|at_ms| place(device.as_bytes(), at_ms));
         let mut store = context.store(if is_addition { &self.late } else { &self.minutes })?;
         let found = store.range(from, to, usize::MAX)?;
-        if is_addition {
+        if is_addition || is_over {
             found.iter().for_each(|(key, _)| store.delete(key));
+        }
+        if is_over {
+            return Ok(Vec::new());
+        }
+        if !is_addition {
+            // Until then it has settled for the last time.
+            let Patience { settle, kept, .. } = self.patience;
+            let forgets = start_ms + QUARTER_MS + millis(kept) + 2 * millis(settle).max(1);
+            context.set_timer(&format!("{FORGET}{start_ms}"), At::Event(forgets))?;
         }
         let minutes = found.iter().filter_map(|(key, minute)| Some((start_in(key)?, minute)));
         let buckets = rolled_up(minutes, |name| self.metered.metric(name));
         let buckets = buckets.map_err(|error| Reject::dead_letter("bad-reading", error.to_string()))?;
         let told = buckets.into_iter().map(|(metric, bucket)| {
-            let key = SeriesKey { device: device.clone(), metric, start_ms: start_of(start_ms, DAY_MS) };
+            let key =
+                SeriesKey { device: device.clone(), metric, start_ms: start_of(start_ms, Tier::Quarters.row_ms()) };
             key.tell(Told { start_ms, bucket, is_addition })
         });
         told.collect()

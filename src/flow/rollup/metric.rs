@@ -147,25 +147,48 @@ impl Metric {
             (Measure::Event, Measure::Event, Kind::Event) => Measure::Event,
             _ => return Err(Unmergeable::OfAnotherKind),
         };
-        let sketch = match (&one.sketch, &next.sketch) {
-            (Some(one), Some(next)) => {
-                let mut sketch = one.clone();
-                sketch.merge(next).map_err(Unmergeable::Around)?;
-                Some(sketch)
-            }
-            _ => None, // one of them was made before quantiles were asked for
-        };
-        Ok(Bucket {
-            n: one.n.saturating_add(next.n),
-            sum: one.sum + next.sum,
-            min: one.min.min(next.min),
-            max: one.max.max(next.max),
-            first: one.first,
-            last: next.last,
-            covered_ms: one.covered_ms.saturating_add(bridged_ms).saturating_add(next.covered_ms),
-            measure,
-            sketch,
-        })
+        let counts = counts(one, next)?;
+        let covered_ms = one.covered_ms.saturating_add(bridged_ms).saturating_add(next.covered_ms);
+        Ok(Bucket { first: one.first, last: next.last, covered_ms, measure, ..counts })
+    }
+
+    /// The bucket of two, whichever lies in front. Where one begins before the other one ends, its readings between the other's first
+    /// and last are counted, and are told by smallest, largest and sum; what depends on their place among these is not known: areas,
+    /// rises and times of states stay those of `one`, reaching on to the ends of `other`.
+    ///
+    /// # Errors
+    /// If they are not of this metric.
+    pub fn overlay(&self, one: &Bucket, other: &Bucket) -> Result<Bucket, Unmergeable> {
+        if one.last.at_ms <= other.first.at_ms {
+            return self.merge(one, other);
+        }
+        if other.last.at_ms <= one.first.at_ms {
+            return self.merge(other, one);
+        }
+        let counts = counts(one, other)?;
+        let mut all = one.clone();
+        all.sketch = None;
+        let alone = |point: Point| Some(Bucket { sketch: None, ..self.bucket(point).ok()? });
+        if let Some(first) = alone(other.first).filter(|first| first.first.at_ms < all.first.at_ms) {
+            all = self.merge(&first, &all)?;
+        }
+        if let Some(last) = alone(other.last).filter(|last| last.last.at_ms > all.last.at_ms) {
+            all = self.merge(&all, &last)?;
+        }
+        let Bucket { first, last, covered_ms, measure, .. } = all;
+        Ok(Bucket { first, last, covered_ms, measure, ..counts })
+    }
+
+    /// Whether a bucket is one of this metric's kind.
+    #[must_use]
+    pub const fn is_of(&self, bucket: &Bucket) -> bool {
+        matches!(
+            (&bucket.measure, self.kind),
+            (Measure::Gauge { .. }, Kind::Gauge(_))
+                | (Measure::Counter(_), Kind::Counter { .. })
+                | (Measure::State(_), Kind::State)
+                | (Measure::Event, Kind::Event)
+        )
     }
 
     /// What a gauge was over a span: value by time, and the time for which it is known. `before` and `after` are its neighbours, the last
@@ -246,6 +269,27 @@ impl Covered {
         self.integral += other.integral;
         self.covered_ms += other.covered_ms;
     }
+}
+
+/// What two buckets have together, whichever lies in front: the rest is that of `one`.
+fn counts(one: &Bucket, other: &Bucket) -> Result<Bucket, Unmergeable> {
+    let sketch = match (&one.sketch, &other.sketch) {
+        (Some(one), Some(other)) => {
+            let mut sketch = one.clone();
+            sketch.merge(other).map_err(Unmergeable::Around)?;
+            Some(sketch)
+        }
+        _ => None, // one of them was made before quantiles were asked for
+    };
+    Ok(Bucket {
+        n: one.n.saturating_add(other.n),
+        sum: one.sum + other.sum,
+        min: one.min.min(other.min),
+        max: one.max.max(other.max),
+        sketch,
+        measure: one.measure.clone(),
+        ..*one
+    })
 }
 
 /// The area below a gauge's curve between two readings.
@@ -349,6 +393,20 @@ mod tests {
         assert_eq!(GAUGE.merge(&one, &next), Err(Unmergeable::OutOfOrder(4, 5)));
         let counter = of(&Metric::new(Kind::counter()), &[(9, 1.0)]);
         assert_eq!(GAUGE.merge(&one, &counter), Err(Unmergeable::OfAnotherKind));
+    }
+
+    #[test]
+    fn what_comes_late_is_counted_and_reaches_on_to_its_ends() {
+        let metric = GAUGE.quantiles();
+        let one = of(&metric, &[(10_000, 1.0), (20_000, 3.0)]);
+        let late = of(&metric, &[(5_000, 7.0), (15_000, 2.0), (30_000, 5.0)]);
+        let all = metric.overlay(&one, &late).unwrap();
+        assert_eq!((all.n, all.sum, all.min, all.max), (5, 18.0, 1.0, 7.0));
+        assert_eq!((all.first.at_ms, all.last.at_ms, all.covered_ms), (5_000, 30_000, 25_000));
+        assert_eq!(all.measure, Measure::Gauge { integral: 7.0 * 5_000.0 + 1.0 * 10_000.0 + 3.0 * 10_000.0 });
+        assert_eq!(all.sketch.as_ref().map(Sketch::count), Some(5));
+        let behind = of(&metric, &[(40_000, 1.0)]);
+        assert_eq!(metric.overlay(&behind, &one), metric.merge(&one, &behind));
     }
 
     fn kinds() -> impl Strategy<Value = Metric> {

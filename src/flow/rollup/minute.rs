@@ -16,7 +16,7 @@ pub(super) const DAY_MS: i64 = 24 * HOUR_MS;
 
 /// The readings of one device in one minute: by metric, in the order of time and value.
 #[derive(Serialize, Deserialize, Clone, PartialEq, Debug, Default)]
-pub(super) struct Minute(BTreeMap<String, Vec<(u16, f64)>>);
+pub(crate) struct Minute(BTreeMap<String, Vec<(u16, f64)>>);
 
 /// The start of the span of so many milliseconds that a time falls into.
 pub(super) const fn start_of(at_ms: i64, span_ms: i64) -> i64 {

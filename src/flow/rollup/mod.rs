@@ -8,14 +8,22 @@
 mod bucket;
 mod bytes;
 mod counter;
+mod gather;
 mod kind;
 mod metric;
+mod minute;
 mod sketch;
 mod states;
+mod tier;
 
 pub use bucket::{Bucket, Measure, Point};
+pub use bytes::Damaged;
 pub use counter::Rise;
+pub(crate) use gather::Gather;
+pub use gather::{Metered, Patience, Reading, SeriesKey, Told};
 pub use kind::{Between, Kind};
 pub use metric::{BadReading, Covered, Metric, Unmergeable};
 pub use sketch::{Mismatch, Sketch};
 pub use states::States;
+pub(crate) use tier::Write;
+pub use tier::{Packed, Slot, Tier, TierRow};

@@ -1,7 +1,6 @@
 //! Counts of values by their size, of which quantiles are told.
 //!
-//! A value's bin is its sign, its exponent and the first bits of its mantissa: [`SPAN`] bins between a power of two and the next
-//! one. Finding it takes integer arithmetic alone, so it is the same on every machine; and counts are added up, so a sketch of parts,
+//! A value's bin is its sign, its exponent and the first bits of its mantissa: 64 bins between a power of two and the next one. Finding it takes integer arithmetic alone, so it is the same on every machine; and counts are added up, so a sketch of parts,
 //! merged in any order, is the sketch of the whole, byte for byte.
 
 use crate::flow::rollup::bytes::{Damaged, Reader, write_int, write_number, write_unsigned};
@@ -9,8 +8,7 @@ use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fmt;
 
-/// Bins between a power of two and the next one. A value is told by the middle of its bin: wrong by 1 in 128 at most, 0.8 %.
-const SPAN: u32 = 1 << BITS;
+/// The bits of a mantissa that tell bins apart. A value is told by the middle of its bin: wrong by 1 in 128 at most, 0.8 %.
 const BITS: u32 = 6;
 /// Bits of a mantissa that say nothing.
 const REST: u32 = f64::MANTISSA_DIGITS - 1 - BITS;

@@ -212,9 +212,17 @@ impl<'t, A: Algorithm> StepBuilder<'t, A> {
     /// Ends the chain: the notices that pass are published in `topic`, under the record's key where they have none of their
     /// own.
     pub fn to(self, topic: &str) {
+        self.into(topic);
+    }
+
+    /// The same, and returns the topology for the steps behind it.
+    pub(super) fn into(self, topic: &str) -> &'t mut Topology {
         match TopicName::parse(topic) {
             Ok(topic) => self.finish(Route::Topic(topic)),
-            Err(error) => self.group.topology.errors.push(error),
+            Err(error) => {
+                self.group.topology.errors.push(error);
+                self.group.topology
+            }
         }
     }
 
@@ -227,7 +235,9 @@ impl<'t, A: Algorithm> StepBuilder<'t, A> {
     pub(super) fn end_in(self, topics: &[&str], choose: Measure<A, Option<usize>>) {
         let named: Result<Vec<TopicName>, String> = topics.iter().map(|topic| TopicName::parse(topic)).collect();
         match named {
-            Ok(topics) => self.finish(Route::Choice(topics, choose)),
+            Ok(topics) => {
+                self.finish(Route::Choice(topics, choose));
+            }
             Err(error) => self.group.topology.errors.push(error),
         }
     }
@@ -237,7 +247,7 @@ impl<'t, A: Algorithm> StepBuilder<'t, A> {
         self.group.topology.errors.extend(mistake);
     }
 
-    fn finish(self, route: Route<A>) {
+    pub(super) fn finish(self, route: Route<A>) -> &'t mut Topology {
         let Self {
             group,
             algorithm,
@@ -303,7 +313,7 @@ impl<'t, A: Algorithm> StepBuilder<'t, A> {
             step,
             Outlet { destinations, format, has_own_keys, rekeys: None, late_to, gathers, idle_after },
             stores,
-        );
+        )
     }
 }
 

@@ -9,6 +9,7 @@ mod builder;
 mod chains;
 mod group;
 mod paired;
+mod rolled;
 mod source;
 mod topics;
 mod validate;
