@@ -43,7 +43,7 @@ fn has_tables(scenario: &Scenario, tables: Tables) -> bool {
     updates(scenario, 0) + updates(scenario, 1) > 0 && scenario.pipeline.tables == tables
 }
 
-pub const FEATURES: [Feature; 111] = [
+pub const FEATURES: [Feature; 112] = [
     ("update", |s| updates(s, 0) + updates(s, 1) > 0),
     ("two tables", |s| updates(s, 0) > 0 && updates(s, 1) > 0),
     ("two steps on a table", |s| updates(s, 0) > 1 || updates(s, 1) > 1),
@@ -164,6 +164,7 @@ pub const FEATURES: [Feature; 111] = [
     ("missing rows made", |s| any(s, |sub| sub.inserts)),
     ("rows deleted", |s| any(s, |sub| sub.deletes)),
     ("a column that its table makes", |s| any(s, |sub| s.pipeline.has_made_column(sub))),
+    ("roll-up", |s| s.pipeline.rolled_up.is_some()),
 ];
 
 pub const OUTCOMES: [&str; 59] = [

@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tidegate::flow::pairing::{Pair, Paired, Within};
+use tidegate::flow::rollup::{Between, Kind, Metered, Metric, Patience, Point, Reading};
 use tidegate::flow::row::Value;
 use tidegate::flow::topology::{Source, StepBuilder};
 use tidegate::flow::window::{Clock, Emit, Hopping, Late, Merge, Pane, Session, Tumbling, Window, Windowed};
@@ -1395,7 +1396,43 @@ pub struct PipelineDraw {
     /// The tables make one of their columns themselves.
     #[serde(default)]
     pub makes_column: bool,
+    /// The topic of a step whose notices are rolled up as readings.
+    #[serde(default)]
+    pub rolled_up: Option<String>,
     pub subs: Vec<SubDraw>,
+}
+
+/// A notice as a reading of the device that is its key.
+#[derive(Deserialize)]
+struct Told {
+    n: u64,
+    amount: f64,
+}
+
+/// Notices as readings: at their times and up to half an hour before, of metrics of all kinds and of some that nobody knows.
+struct Meters;
+
+impl Metered for Meters {
+    type Event = Told;
+
+    fn readings(&self, Told { n, amount }: Told, context: &Context<'_>) -> Result<Vec<Reading>, Reject> {
+        let metric = ["gauge", "counter", "state", "event", "gauge", "nobody's"][usize::try_from(n % 6).unwrap_or(0)];
+        let back = i64::try_from(n % 5).unwrap_or(0) * 8 * 60_000;
+        let value = if metric == "state" { (n % 17) as f64 } else { amount };
+        let reading = |at_ms| Reading { metric: metric.into(), point: Point { at_ms, value } };
+        let at_ms = context.event_time_ms();
+        Ok([at_ms - back, at_ms].into_iter().take(if n % 4 == 0 { 2 } else { 1 }).map(reading).collect())
+    }
+
+    fn metric(&self, name: &str) -> Option<Metric> {
+        match name {
+            "gauge" => Some(Metric::new(Kind::Gauge(Between::Linear)).quantiles()),
+            "counter" => Some(Metric::new(Kind::counter())),
+            "state" => Some(Metric::new(Kind::State)),
+            "event" => Some(Metric::new(Kind::Event)),
+            _ => None,
+        }
+    }
 }
 
 /// The name of a step's chain.
@@ -1565,7 +1602,7 @@ impl PipelineDraw {
             sub.destinations().iter().any(|own| own == topic)
                 || topic.strip_suffix("-dlt").is_some_and(|of| sub.reads(of))
         };
-        self.subs.iter().any(is_of)
+        self.subs.iter().any(is_of) || topic.starts_with("home-")
     }
 
     pub fn store_count(&self) -> usize {
@@ -1604,6 +1641,11 @@ impl PipelineDraw {
                     chains.chain(&chain(number), |source| self.add(source, number, sub, asked))
                 });
             }
+        }
+        if let Some(topic) = &self.rolled_up {
+            let (ms, minutes) = (Duration::from_millis, Duration::from_mins);
+            let patience = Patience { grace: ms(50), settle: ms(20), kept: minutes(20) };
+            topology.source(topic).roll_up("home", Meters, patience);
         }
         topology
     }

@@ -73,6 +73,7 @@ const COMPANION_CARRIES: u64 = 3;
 fn restrict(pipeline: &mut PipelineDraw) -> Vec<Keys> {
     let mut all: Vec<Keys> = Vec::new();
     (pipeline.spelling, pipeline.makes_column) = (Spelling::Plain, false);
+    pipeline.rolled_up = None; // its quarters are over by the clock of a partition
     for number in 0..pipeline.subs.len() {
         let (earlier, rest) = pipeline.subs.split_at_mut(number);
         let Some(sub) = rest.first_mut() else { continue };

@@ -395,7 +395,11 @@ pub fn pipeline(random: &mut Random) -> PipelineDraw {
         };
         sub.every_ms = (!is_read && aside.happens(50)).then(|| *aside.choose(&[10, 100, 1_000, 60_000]));
     }
-    PipelineDraw { partitions, tables, is_versioned, has_text_keys, spelling, makes_column, subs }
+    let mut above = Random::new(!beside.clone().next());
+    let is_read = |topic: &String| subs.iter().any(|sub| sub.reads(topic));
+    let topics: Vec<String> = subs.iter().flat_map(SubDraw::destinations).filter(|topic| !is_read(topic)).collect();
+    let rolled_up = (!topics.is_empty() && above.happens(20)).then(|| above.choose(&topics).clone());
+    PipelineDraw { partitions, tables, is_versioned, has_text_keys, spelling, makes_column, rolled_up, subs }
 }
 
 fn sub(random: &mut Random, number: usize, subs: &[SubDraw], spelling: Spelling) -> SubDraw {

@@ -67,6 +67,8 @@ fn plainer(scenario: &Scenario) -> Vec<Scenario> {
                 subs.flat_map(topics).collect()
             };
             scenario.pipeline.subs.remove(number);
+            let topics_left: Vec<String> = scenario.pipeline.subs.iter().flat_map(SubDraw::destinations).collect();
+            scenario.pipeline.rolled_up.take_if(|topic| !topics_left.contains(topic));
             let left = topics(scenario);
             scenario.acts.retain(|act| !matches!(act, Act::Send(sending) if !left.contains(&sending.topic)));
         });
@@ -119,6 +121,7 @@ fn plainer(scenario: &Scenario) -> Vec<Scenario> {
         add(&|scenario| scenario.pipeline.subs[number].unread = Unread::Letter);
         add(&|scenario| scenario.pipeline.subs[number].tombstones = Nothing::Unreadable);
     }
+    add(&|scenario| scenario.pipeline.rolled_up = None);
     add(&|scenario| scenario.pipeline.partitions = 1);
     add(&|scenario| scenario.pipeline.tables = Tables::Check);
     add(&|scenario| scenario.knobs.instances = 1);
