@@ -25,6 +25,8 @@ mod forged;
 #[cfg(feature = "failpoints")]
 mod guards;
 mod halts;
+#[cfg(feature = "rocksdb")]
+mod home;
 mod input;
 #[cfg(feature = "rocksdb")]
 mod joins;
@@ -64,6 +66,9 @@ mod repairs;
 #[cfg(feature = "rocksdb")]
 mod repairs_keyed;
 mod rig;
+#[cfg(feature = "rocksdb")]
+#[path = "../home/mod.rs"]
+mod rolled;
 #[cfg(feature = "rocksdb")]
 mod rowjoins;
 #[cfg(feature = "rocksdb")]

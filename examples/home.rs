@@ -1,0 +1,54 @@
+//! The devices of many homes: their readings are rolled up into quarters of an hour, hours and days. The system tests kill this one.
+//!
+//! A record's key is a device, and its value what the device measured at one time or several.
+
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use tidegate::flow::rollup::{Between, Kind, Metered, Metric, Patience, Point, Reading};
+use tidegate::flow::{Context, Reject, Topology};
+
+/// What a device measured at one time.
+#[derive(Serialize, Deserialize, Debug)]
+pub struct Measured {
+    pub at_ms: i64,
+    pub metrics: BTreeMap<String, f64>,
+}
+
+/// The metrics of all devices.
+pub struct Home;
+
+impl Metered for Home {
+    type Event = Vec<Measured>;
+
+    fn readings(&self, measured: Vec<Measured>, _: &Context<'_>) -> Result<Vec<Reading>, Reject> {
+        let readings = |Measured { at_ms, metrics }| {
+            metrics.into_iter().map(move |(metric, value)| Reading { metric, point: Point { at_ms, value } })
+        };
+        Ok(measured.into_iter().flat_map(readings).collect())
+    }
+
+    fn metric(&self, name: &str) -> Option<Metric> {
+        match name {
+            "power" => Some(Metric::new(Kind::Gauge(Between::Step)).quantiles()),
+            "temperature" => Some(Metric::new(Kind::Gauge(Between::Linear))),
+            "voltage" => Some(Metric::new(Kind::Gauge(Between::Step)).quantiles_around(240.0)),
+            "energy" => Some(Metric::new(Kind::counter())),
+            "mode" => Some(Metric::new(Kind::State)),
+            "door" => Some(Metric::new(Kind::Event)),
+            _ => None,
+        }
+    }
+}
+
+/// The pipeline.
+#[must_use]
+pub fn topology() -> Topology {
+    let mut topology = Topology::new("home");
+    topology.source("readings").roll_up("home", Home, Patience::default());
+    topology
+}
+
+#[allow(dead_code, reason = "tests take the topology alone")]
+fn main() -> tidegate::Exit {
+    tidegate::run(topology())
+}

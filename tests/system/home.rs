@@ -1,0 +1,108 @@
+//! The pipeline of `examples/home.rs` on a real Kafka, a real PostgreSQL and RocksDB: roll-ups of devices, of which one sends what it
+//! has kept for a day and a half at once, through kills and a lost disk. All tables are held against a computation beside it
+//! (`tests/home`).
+
+use crate::rig::{Instance, Random, World, say, until};
+use crate::rolled::service::topology;
+use crate::rolled::{Load, PORTION_MS, Record};
+use sqlx::Row as _;
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use tidegate::adapters::kafka::{KafkaFeed, TopicSpec};
+use tidegate::flow::record::{Timestamp, TopicName};
+use tidegate::flow::rollup::Tier;
+
+const PARTITIONS: i32 = 3;
+const PORTIONS: i64 = 18;
+/// Somebody is killed behind these; the second one's disk is lost.
+const KILLS: [i64; 3] = [4, 9, 14];
+
+fn prepared() -> Option<World> {
+    let mut world = World::example("home", "home")?;
+    for name in ["TIDEGATE_KAFKA__SESSION_TIMEOUT_MS", "TIDEGATE_KAFKA__TRANSACTION_TIMEOUT_MS"] {
+        world.settings.retain(|(own, _)| own != name);
+        world.settings.push((name.into(), "3000".into()));
+    }
+    let topology = topology();
+    let changelogs = topology.changelogs();
+    let spec = |name: &TopicName| {
+        let mut config = BTreeMap::new();
+        if changelogs.contains(name) {
+            config.insert("cleanup.policy".into(), "compact".into());
+            config.insert("delete.retention.ms".into(), "86400000".into());
+        }
+        TopicSpec { name: name.clone(), partitions: PARTITIONS, replicas: 1, config }
+    };
+    let names: BTreeSet<TopicName> = topology.sources().into_iter().chain(topology.outputs()).collect();
+    world.create(&names.iter().map(spec).collect::<Vec<_>>());
+    world.ok(&["migrate"]);
+    for tier in Tier::ALL {
+        world.sql(&format!(
+            "CREATE TABLE home_{} (device text, metric text, start_ms bigint, version bigint NOT NULL DEFAULT 0,
+             buckets bytea NOT NULL, PRIMARY KEY (device, metric, start_ms))",
+            tier.word()
+        ));
+    }
+    Some(world)
+}
+
+fn send(feed: &KafkaFeed, records: &[Record]) {
+    let topic = TopicName::parse("readings").unwrap();
+    for Record { key, value, at } in records {
+        feed.send_at(&topic, None, Some(key.as_bytes()), Some(value.as_bytes()), &[], Some(Timestamp(*at))).unwrap();
+    }
+    feed.flush().unwrap();
+}
+
+fn rows(world: &World, tier: Tier) -> BTreeMap<(String, String, i64), Vec<u8>> {
+    let rows = world.sql(&format!("SELECT device, metric, start_ms, buckets FROM home_{}", tier.word()));
+    let read = |row: &sqlx::postgres::PgRow| {
+        let key = (row.get::<String, _>(0), row.get::<String, _>(1), row.get::<i64, _>(2));
+        (key, row.get::<Vec<u8>, _>(3))
+    };
+    rows.iter().map(read).collect()
+}
+
+fn kill(world: &World, instance: &mut Instance, loses_disk: bool) {
+    assert!(instance.is_running(), "{} ended by itself", instance.name);
+    instance.kill();
+    let name = instance.name.clone();
+    if loses_disk {
+        std::fs::remove_dir_all(world.folder().join(format!("state-{name}"))).unwrap();
+    }
+    *instance = world.stateful_instance(&name);
+    world.note(&format!("killed {name}{}", if loses_disk { ", and its disk is lost" } else { "" }));
+}
+
+/// `TIDEGATE_HOME_SEED` repeats a run's choices.
+#[test]
+fn every_bucket_is_that_of_its_readings_through_kills_a_lost_disk_and_a_device_that_is_a_day_late() {
+    let seed = Random::seed("TIDEGATE_HOME_SEED");
+    let Some(world) = prepared() else { return };
+    say(&format!("home: TIDEGATE_HOME_SEED={seed}"));
+    let now = i64::try_from(SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_millis()).unwrap();
+    let mut load = Load::new(seed, now - (PORTIONS + 2) * PORTION_MS);
+    let feed = KafkaFeed::connect(&world.kafka_settings()).unwrap();
+    let mut instances = ["first", "second"].map(|name| world.stateful_instance(name));
+    for portion in 0..PORTIONS {
+        send(&feed, &load.next());
+        match KILLS.iter().position(|at| *at == portion) {
+            Some(kills) => kill(&world, &mut instances[kills % 2], kills == 1),
+            None => std::thread::sleep(Duration::from_millis(400)),
+        }
+    }
+    send(&feed, &load.end());
+    let judged =
+        || Tier::ALL.into_iter().map(|tier| load.judge(tier, &rows(&world, tier))).sum::<Result<usize, String>>();
+    until("all is rolled up", Duration::from_secs(90), || judged().map(drop));
+    // And nothing changes behind that.
+    std::thread::sleep(Duration::from_secs(2));
+    for instance in &mut instances {
+        assert!(instance.is_running(), "{} ended by itself", instance.name);
+        let (status, took) = instance.terminate(Duration::from_secs(20));
+        assert!(status.success(), "{} ended with {status} after {took:?}", instance.name);
+    }
+    let buckets = judged().unwrap_or_else(|why| panic!("{why}"));
+    world.audit();
+    world.note(&format!("{} readings, {} kills: {buckets} buckets", load.readings(), KILLS.len()));
+}
