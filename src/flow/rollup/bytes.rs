@@ -115,6 +115,17 @@ impl<'a> Reader<'a> {
         }
         Ok(decimal(unzigzag(head >> 3), places))
     }
+
+    pub(crate) fn slice(&mut self, length: usize) -> Result<&'a [u8], Damaged> {
+        let (first, rest) = self.rest.split_at_checked(length).ok_or(Damaged)?;
+        self.rest = rest;
+        Ok(first)
+    }
+
+    /// What was read between here and `later`, a copy of this reader that has read on.
+    pub(crate) fn until(&self, later: &Self) -> &'a [u8] {
+        self.rest.get(..self.rest.len().saturating_sub(later.rest.len())).unwrap_or_default()
+    }
 }
 
 const fn unzigzag(value: u64) -> i64 {

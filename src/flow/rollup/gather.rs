@@ -126,13 +126,9 @@ impl<M: Metered> Gather<M> {
         let is_late = end.saturating_add(millis(self.patience.kept)) <= clock;
         let key = place(context.key().to_string().as_bytes(), start_ms);
         let mut store = context.store(if is_late { &self.late } else { &self.minutes })?;
-        let before = store.get(&key)?;
-        let mut minute = before.unwrap_or_default();
-        let mut is_changed = false;
-        for Reading { metric, point } in readings {
-            is_changed |= minute.take(metric, *point);
-        }
-        if !is_changed {
+        let mut minute = store.get(&key)?.unwrap_or_default();
+        let is_changed = minute.take(readings);
+        if !is_changed.map_err(|error| Reject::dead_letter("bad-reading", error.to_string()))? {
             return Ok(());
         }
         store.put(&key, &minute)?;
