@@ -1,6 +1,8 @@
 //! `run`: the service on Kafka, and on PostgreSQL where a step has rows, until a signal stops it.
 
 use crate::adapters::kafka::{KafkaChangelog, KafkaHistory, KafkaSink, KafkaSource, TopicLimits, too_few_descriptors};
+#[cfg(feature = "http")]
+use crate::adapters::postgres::PostgresBuckets;
 use crate::adapters::postgres::{PostgresSchema, refuse_lent_connections};
 use crate::app::application::{App, check_client};
 use crate::app::baseline;
@@ -29,8 +31,12 @@ use crate::engine::protocol::order::NoHook as ServiceHook;
 use crate::engine::query::{Queries, Reading, Refusal, Wanted};
 use crate::engine::status::Status;
 #[cfg(feature = "http")]
+use crate::flow::rollup::RollUp;
+#[cfg(feature = "http")]
 use crate::http::{self, About, Server, View};
 use crate::ports::Fault;
+#[cfg(feature = "http")]
+use crate::ports::buckets::{BucketRow, Buckets as _};
 use crate::ports::changelog::ChangelogReader;
 use crate::ports::clock::{Clock as _, SystemClock};
 use crate::ports::factories::{ChangelogFactory, HistoryFactory};
@@ -51,7 +57,7 @@ use std::io::Write;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
 use std::sync::Arc;
 #[cfg(feature = "http")]
-use std::sync::OnceLock;
+use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 /// Interval at which signals and the member's health are looked at.
@@ -177,6 +183,8 @@ impl Page {
             slot: maintenance.slot.shown(),
             hosts: hosts(&service.settings.http),
             queries: OnceLock::new(),
+            roll_ups: service.topology.roll_ups().to_vec(),
+            readers: Readers::new(service)?,
         });
         let address = service.settings.http.address;
         let is_default = service.settings.origin_of("http.address") == Origin::Default;
@@ -236,6 +244,36 @@ struct Process {
     hosts: Vec<String>,
     /// There once the member is made.
     queries: OnceLock<Queries>,
+    roll_ups: Vec<RollUp>,
+    readers: Readers,
+}
+
+/// Connections for graphs, each in one hand at a time; made when they are first needed.
+#[cfg(feature = "http")]
+struct Readers(Vec<Mutex<PostgresBuckets>>);
+
+#[cfg(feature = "http")]
+impl Readers {
+    /// So many connections to the database.
+    const COUNT: usize = 2;
+
+    fn new(service: &Service) -> Result<Self, Fault> {
+        let count = if service.topology.roll_ups().is_empty() { 0 } else { Self::COUNT };
+        (0..count).map(|_| service.buckets().map(Mutex::new)).collect::<Result<_, _>>().map(Self)
+    }
+
+    /// Works with one that is free, or waits for the first one.
+    fn with<T>(&self, work: impl FnOnce(&mut PostgresBuckets) -> Result<T, Fault>) -> Result<T, String> {
+        let free = self.0.iter().find_map(|reader| reader.try_lock().ok());
+        let mut reader = match free {
+            Some(reader) => reader,
+            None => {
+                let first = self.0.first().ok_or("there are no roll-ups")?;
+                first.lock().unwrap_or_else(PoisonError::into_inner)
+            }
+        };
+        work(&mut reader).map_err(|fault| fault.to_string())
+    }
 }
 
 #[cfg(feature = "http")]
@@ -264,6 +302,14 @@ impl View for Process {
 
     fn owners(&self, store: &str, partitions: &[i32]) -> BTreeMap<i32, String> {
         self.queries.get().map(|queries| queries.owners(store, partitions)).unwrap_or_default()
+    }
+
+    fn roll_ups(&self) -> &[RollUp] {
+        &self.roll_ups
+    }
+
+    fn buckets(&self, table: &str, of: (&str, &str), span_ms: (i64, i64)) -> Result<Vec<BucketRow>, String> {
+        self.readers.with(|reader| reader.rows(table, of, span_ms))
     }
 
     fn doubt_owners(&self) {

@@ -1,6 +1,8 @@
 //! Parts of the commands on real servers: settings turned into adapters, and the checks that come before any work.
 
 use crate::adapters::kafka::{GroupProtocol, KafkaAdmin, KafkaHistory, KafkaSettings, MAX_POLL_INTERVAL};
+#[cfg(feature = "http")]
+use crate::adapters::postgres::PostgresBuckets;
 use crate::adapters::postgres::{PostgresHistory, PostgresRows, PostgresSchema};
 use crate::app::application::as_set;
 use crate::app::failure::Failure;
@@ -68,6 +70,12 @@ impl Service {
 
     pub(super) fn rows(&self) -> Result<PostgresRows, Fault> {
         PostgresRows::new(&self.settings.database, self.topology.name(), self.topology.name())
+    }
+
+    /// For graphs of roll-ups.
+    #[cfg(feature = "http")]
+    pub(super) fn buckets(&self) -> Result<PostgresBuckets, Fault> {
+        PostgresBuckets::new(&self.settings.database)
     }
 
     /// The database as the audit reads it, once its tables are known to be there.

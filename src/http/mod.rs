@@ -1,6 +1,6 @@
 //! The page with live numbers, the same numbers as JSON, the stores, and the probes. Reads
-//! [`engine::status`](crate::engine::status) and [`engine::query`](crate::engine::query), decides nothing, and never asks
-//! the database.
+//! [`engine::status`](crate::engine::status) and [`engine::query`](crate::engine::query), decides nothing, and asks the database
+//! for graphs alone.
 //!
 //! | path | answer |
 //! |---|---|
@@ -12,6 +12,7 @@
 //! | `/stores/<name>?first=…&last=…` | those from one key to another, both included |
 //! | `/stores/<name>/<key>` | the value of a key, wherever it lies |
 //! | `…since=…&until=…` | of both: the windows that have a part of this span of event time, of a windowed aggregate |
+//! | `/api/series?device=…&metric=…&from=…&to=…&points=…` | a graph of a roll-up, from the database |
 //! | `/livez` (`/ping`) | 200 while the polling thread goes round |
 //! | `/readyz` (`/ready`) | 200 while the group has us and every partition that is ours takes records or stands halted; an idle pod is ready |
 //! | `/startupz` | 200 from the first round of the polling thread on |
@@ -22,6 +23,7 @@
 
 pub mod client;
 mod connections;
+mod graph;
 mod health;
 mod hosts;
 mod page;

@@ -3,7 +3,7 @@
 use super::client::PIPELINE;
 use super::shared::{Reads, Shared};
 use super::view::View;
-use super::{health, hosts, page, stores};
+use super::{graph, health, hosts, page, stores};
 use axum::Router;
 use axum::extract::State;
 use axum::http::header::{
@@ -44,6 +44,7 @@ pub(super) fn router(view: Arc<dyn View>, reports: watch::Receiver<Arc<str>>) ->
         .route("/stores/{store}", get(stores::many))
         .route("/stores/{store}/", get(stores::empty)) // the empty key
         .route("/stores/{store}/{key}", get(stores::one))
+        .route("/api/series", get(graph::series))
         .route("/livez", get(livez))
         .route("/ping", get(livez))
         .route("/readyz", get(readyz))

@@ -2,6 +2,8 @@
 
 use crate::engine::query::{Reading, Refusal, Wanted};
 use crate::engine::status::Status;
+use crate::flow::rollup::RollUp;
+use crate::ports::buckets::BucketRow;
 use serde::Serialize;
 use std::collections::BTreeMap;
 
@@ -40,6 +42,20 @@ pub trait View: Send + Sync {
 
     /// An owner was asked in vain.
     fn doubt_owners(&self) {}
+
+    /// The roll-ups of the pipeline.
+    fn roll_ups(&self) -> &[RollUp] {
+        &[]
+    }
+
+    /// Rows of a tier's table that begin within a span, of a device's metric. May block for seconds.
+    ///
+    /// # Errors
+    /// Why nothing is told.
+    fn buckets(&self, table: &str, of: (&str, &str), span_ms: (i64, i64)) -> Result<Vec<BucketRow>, String> {
+        let _ = (table, of, span_ms);
+        Err("there are no roll-ups".into())
+    }
 
     /// What the last crash came to, where this process has seen one.
     fn last_recovery(&self) -> Option<Recovery> {

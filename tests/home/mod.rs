@@ -101,8 +101,14 @@ impl Load {
         metrics
     }
 
+    /// How many there are.
     pub fn readings(&self) -> usize {
         self.given.values().map(BTreeMap::len).sum()
+    }
+
+    /// Those of a device's metric, by their times.
+    pub fn of(&self, device: &str, metric: &'static str) -> &BTreeMap<i64, f64> {
+        &self.given[&(device.to_owned(), metric)]
     }
 
     /// Holds the rows of a tier against the readings: every bucket that there is, and that there is no other one.

@@ -74,6 +74,26 @@ fn kill(world: &World, instance: &mut Instance, loses_disk: bool) {
     world.note(&format!("killed {name}{}", if loses_disk { ", and its disk is lost" } else { "" }));
 }
 
+/// What a graph tells of all readings, in few columns and in many: how many, the smallest and the largest.
+fn graphs(instance: &Instance, load: &Load) {
+    for (device, metric, points) in [("device-3", "power", 800), ("cellar", "temperature", 30), ("cellar", "mode", 2)] {
+        let readings = load.of(device, metric);
+        let (from, to) = (readings.keys().next().unwrap(), readings.keys().next_back().unwrap() + 1);
+        let path = format!("/api/series?device={device}&metric={metric}&from={from}&to={to}&points={points}");
+        let answer = instance.json(&path).unwrap();
+        let columns = answer["columns"].as_array().unwrap_or_else(|| panic!("{path}: {answer}"));
+        assert!(columns.len() <= points, "{path}: {}", columns.len());
+        let told = |name: &str| columns.iter().filter_map(|column| column[name].as_f64()).collect::<Vec<f64>>();
+        let n: f64 = told("n").into_iter().sum();
+        assert!((n - readings.len() as f64).abs() < 0.5, "{path}: {n} of {}", readings.len());
+        let (least, most) = (readings.values().copied().reduce(f64::min), readings.values().copied().reduce(f64::max));
+        assert_eq!(told("min").into_iter().reduce(f64::min), least, "{path}");
+        assert_eq!(told("max").into_iter().reduce(f64::max), most, "{path}");
+    }
+    let unknown = instance.json("/api/series?device=cellar&metric=pressure").unwrap();
+    assert_eq!(unknown["error"], "home has no metric pressure");
+}
+
 /// `TIDEGATE_HOME_SEED` repeats a run's choices.
 #[test]
 fn every_bucket_is_that_of_its_readings_through_kills_a_lost_disk_and_a_device_that_is_a_day_late() {
@@ -95,6 +115,7 @@ fn every_bucket_is_that_of_its_readings_through_kills_a_lost_disk_and_a_device_t
     let judged =
         || Tier::ALL.into_iter().map(|tier| load.judge(tier, &rows(&world, tier))).sum::<Result<usize, String>>();
     until("all is rolled up", Duration::from_secs(90), || judged().map(drop));
+    graphs(&instances[0], &load);
     // And nothing changes behind that.
     std::thread::sleep(Duration::from_secs(2));
     for instance in &mut instances {

@@ -17,6 +17,8 @@ use crate::flow::timer::At;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
+use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -42,6 +44,38 @@ pub trait Metered: Send + Sync + 'static {
 
     /// The metric of that name; `None` where there is none: the record is a dead letter (`unknown-metric`).
     fn metric(&self, name: &str) -> Option<Metric>;
+}
+
+/// A roll-up of a pipeline: its name, and what its metrics are.
+#[derive(Clone)]
+pub struct RollUp {
+    /// Its name, with which its tables begin.
+    pub name: String,
+    metrics: Arc<dyn Fn(&str) -> Option<Metric> + Send + Sync>,
+}
+
+impl RollUp {
+    pub(crate) fn new<M: Metered>(name: &str, metered: Arc<M>) -> Self {
+        Self { name: name.into(), metrics: Arc::new(move |metric| metered.metric(metric)) }
+    }
+
+    /// The metric of that name; `None` where there is none, or where the user's code panics.
+    #[must_use]
+    pub fn metric(&self, name: &str) -> Option<Metric> {
+        catch_unwind(AssertUnwindSafe(|| (self.metrics)(name))).ok().flatten()
+    }
+
+    /// The table of a tier.
+    #[must_use]
+    pub fn table(&self, tier: Tier) -> String {
+        tier.table(&self.name)
+    }
+}
+
+impl fmt::Debug for RollUp {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RollUp").field("name", &self.name).finish_non_exhaustive()
+    }
 }
 
 /// When quarters are given out, and how long their minutes are kept.

@@ -230,8 +230,9 @@ mod tests {
     fn twelve_readings_of_ten_metrics_take_less_than_a_kilobyte() {
         let mut minute = Minute::default();
         for n in 0..12 {
-            let readings: Vec<Reading> =
-                (0..10).map(|metric| reading(&format!("metric-{metric}"), n * 5_000, f64::from(metric) * 23.5)).collect();
+            let readings: Vec<Reading> = (0..10)
+                .map(|metric| reading(&format!("metric-{metric}"), n * 5_000, f64::from(metric) * 23.5))
+                .collect();
             minute.take(&readings).unwrap();
         }
         assert!(minute.0.len() < 1_000, "{}", minute.0.len());

@@ -41,6 +41,12 @@ impl Tier {
         }
     }
 
+    /// The table of a roll-up of this name.
+    #[must_use]
+    pub fn table(self, rollup: &str) -> String {
+        format!("{rollup}_{}", self.word())
+    }
+
     /// The length of a bucket, in milliseconds.
     #[must_use]
     pub const fn bucket_ms(self) -> i64 {

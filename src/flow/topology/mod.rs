@@ -29,6 +29,7 @@ use crate::flow::map_keys::{refusal, unspellable_keys};
 use crate::flow::partitioning::{Declared, KeyHash};
 use crate::flow::reading::OnUnreadable;
 use crate::flow::record::TopicName;
+use crate::flow::rollup::RollUp;
 use crate::flow::step::{LogStep, RowStep};
 use crate::flow::store::StoreSpec;
 use crate::flow::table::TableSpec;
@@ -47,6 +48,7 @@ pub struct Topology {
     pub(super) name: String,
     pub(super) sub_topologies: Vec<SubTopology>,
     pub(super) thresholds: Vec<Threshold>,
+    pub(super) roll_ups: Vec<RollUp>,
     pub(super) errors: Vec<String>,
 }
 
@@ -251,7 +253,13 @@ impl Topology {
         if let Err(error) = TopicName::parse(name) {
             errors.push(format!("pipeline name: {error}"));
         }
-        Self { name: name.into(), sub_topologies: Vec::new(), thresholds: Vec::new(), errors }
+        Self { name: name.into(), sub_topologies: Vec::new(), thresholds: Vec::new(), roll_ups: Vec::new(), errors }
+    }
+
+    /// Its roll-ups, in the order in which they were declared.
+    #[must_use]
+    pub fn roll_ups(&self) -> &[RollUp] {
+        &self.roll_ups
     }
 
     /// The same pipeline under another name: another group, other transactional ids and internal topics, positions of its

@@ -1,7 +1,7 @@
 //! A source whose readings are rolled up.
 
 use crate::flow::events::ReadEvent;
-use crate::flow::rollup::{Gather, Metered, Patience, SeriesKey, Tier, TierRow, Write};
+use crate::flow::rollup::{Gather, Metered, Patience, RollUp, SeriesKey, Tier, TierRow, Write};
 use crate::flow::route::Route;
 use crate::flow::table::Table;
 use crate::flow::topology::Source;
@@ -28,7 +28,7 @@ impl<S> Source<'_, S> {
         let topic = |tier: Tier| format!("{name}-{}", tier.word());
         let mut topology = step.into(&topic(Tier::Quarters));
         for tier in Tier::ALL {
-            let table = Table::new(&format!("{name}_{}", tier.word())).compound_key::<SeriesKey>();
+            let table = Table::new(&tier.table(name)).compound_key::<SeriesKey>();
             let step = topology.source(&topic(tier)).update(table, Write { metered: Arc::clone(&metered), tier });
             let step = step.insert_missing(|_| TierRow::default());
             topology = match tier.parent() {
@@ -36,5 +36,6 @@ impl<S> Source<'_, S> {
                 None => step.finish(Route::Nowhere),
             };
         }
+        topology.roll_ups.push(RollUp::new(name, metered));
     }
 }

@@ -125,9 +125,14 @@ impl Instance {
 
     /// Its answer at `/status`, up to a second old.
     pub fn status(&self) -> Result<Value, String> {
-        let answer = self.get("/status")?;
+        self.json("/status")
+    }
+
+    /// Its answer at a path, which is JSON.
+    pub fn json(&self, path: &str) -> Result<Value, String> {
+        let answer = self.get(path)?;
         let body = answer.split_once("\r\n\r\n").ok_or(&*answer).map(|(_, body)| body)?;
-        serde_json::from_str(body).map_err(|error| error.to_string())
+        serde_json::from_str(body).map_err(|error| format!("{error}: {answer}"))
     }
 
     /// Its answer at `/readyz`, with its head.

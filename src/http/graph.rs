@@ -1,0 +1,295 @@
+//! Graphs of roll-ups: the columns of a device's metric over a span, of the tier that fits.
+//!
+//! | code | meaning |
+//! |---|---|
+//! | 200 | the columns, with the tier that they are made of and why |
+//! | 400 | the question is none, or asks for more columns than there can be |
+//! | 404 | no such roll-up or metric, with the names that there are |
+//! | 503 | the database does not answer |
+
+use super::client;
+use super::shared::Shared;
+use super::view::View;
+use crate::flow::rollup::{Bucket, Column, Measure, Metric, Packed, Plan, Point, RollUp};
+use crate::ports::Clock as _;
+use crate::ports::buckets::BucketRow;
+use crate::ports::clock::SystemClock;
+use axum::extract::{RawQuery, State};
+use axum::http::StatusCode;
+use axum::http::header::CONTENT_TYPE;
+use axum::response::{IntoResponse, Response};
+use serde_json::{Map, Value, json};
+use std::collections::BTreeMap;
+
+/// Columns of a graph, unless the question says otherwise; and the most that may be asked for.
+const POINTS: u32 = 800;
+const POINTS_MAX: u32 = 5_000;
+/// The longest span: a hundred years.
+const SPAN_MS_MAX: i64 = 100 * 366 * 86_400_000;
+
+/// A question for a graph.
+#[derive(Clone, PartialEq, Eq, Debug)]
+struct Asked {
+    rollup: Option<String>,
+    device: String,
+    metric: String,
+    span_ms: (i64, i64),
+    points: u32,
+}
+
+/// Why there is no graph.
+#[derive(Clone, PartialEq, Eq, Debug)]
+struct Refused {
+    code: StatusCode,
+    error: String,
+}
+
+impl Refused {
+    fn bad(error: impl Into<String>) -> Self {
+        Self { code: StatusCode::BAD_REQUEST, error: error.into() }
+    }
+}
+
+impl Asked {
+    /// Reads `name=value&…`. `now_ms`: the present time, from which relative ones are counted.
+    fn read(query: &str, now_ms: i64) -> Result<Self, Refused> {
+        let known = ["rollup", "device", "metric", "from", "to", "points"];
+        let mut found: BTreeMap<&str, String> = BTreeMap::new();
+        for pair in query.split('&').filter(|pair| !pair.is_empty()) {
+            let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+            if !known.contains(&name) {
+                return Err(Refused::bad(format!("{name}: unknown; there are {}", known.join(", "))));
+            }
+            let value =
+                client::decode(value).ok_or_else(|| Refused::bad(format!("{name}: no UTF-8 text in % notation")))?;
+            found.insert(name, value);
+        }
+        let mut wanted = |name: &str| found.remove(name).ok_or_else(|| Refused::bad(format!("{name}: is missing")));
+        let (device, metric) = (wanted("device")?, wanted("metric")?);
+        let time = |name: &str, other: &str| {
+            let text = found.get(name).map_or(other, String::as_str);
+            instant(text, now_ms).ok_or_else(|| {
+                Refused::bad(format!("{name}: expected milliseconds since 1970, a time as in 2026-11-30T08:00:00Z, now, or now-7d, and not {text:?}"))
+            })
+        };
+        let span_ms = (time("from", "now-1d")?, time("to", "now")?);
+        let length = span_ms.1.saturating_sub(span_ms.0);
+        if !(1..=SPAN_MS_MAX).contains(&length) {
+            return Err(Refused::bad("from is to lie before to, by a hundred years at most"));
+        }
+        let points = match found.get("points").map(|text| text.parse::<u32>()) {
+            None => POINTS,
+            Some(Ok(points)) if (1..=POINTS_MAX).contains(&points) => points,
+            Some(_) => return Err(Refused::bad(format!("points: expected a whole number from 1 to {POINTS_MAX}"))),
+        };
+        Ok(Self { rollup: found.remove("rollup"), device, metric, span_ms, points })
+    }
+}
+
+/// A time: milliseconds since 1970, a date and time, or `now` and so much before it.
+fn instant(text: &str, now_ms: i64) -> Option<i64> {
+    if let Some(back) = text.strip_prefix("now") {
+        if back.is_empty() {
+            return Some(now_ms);
+        }
+        let (number, unit) = back.strip_prefix('-')?.split_at_checked(back.len() - 2)?;
+        let unit_ms = match unit {
+            "s" => 1_000,
+            "m" => 60_000,
+            "h" => 3_600_000,
+            "d" => 86_400_000,
+            "w" => 7 * 86_400_000,
+            "y" => 365 * 86_400_000,
+            _ => return None,
+        };
+        return now_ms.checked_sub(number.parse::<u32>().ok().map(i64::from)?.checked_mul(unit_ms)?);
+    }
+    let of_date = || {
+        let date = time::OffsetDateTime::parse(text, &time::format_description::well_known::Rfc3339).ok()?;
+        i64::try_from(date.unix_timestamp_nanos().div_euclid(1_000_000)).ok()
+    };
+    text.parse().ok().or_else(of_date)
+}
+
+/// `/api/series`.
+pub(super) async fn series(State(shared): State<Shared>, RawQuery(query): RawQuery) -> Response {
+    let asked = match Asked::read(query.as_deref().unwrap_or_default(), SystemClock::default().now().0) {
+        Ok(asked) => asked,
+        Err(refused) => return refused.into_response(),
+    };
+    let Some(permit) = shared.reads.turn(true, false).await else {
+        return Refused { code: StatusCode::SERVICE_UNAVAILABLE, error: "too many reads at a time".into() }
+            .into_response();
+    };
+    let answered = tokio::task::spawn_blocking(move || {
+        let answer = answer(&*shared.view, &asked, SystemClock::default().now().0);
+        drop(permit);
+        answer
+    });
+    match answered.await {
+        Ok(Ok(answer)) => body(StatusCode::OK, &answer),
+        Ok(Err(refused)) => refused.into_response(),
+        Err(_) => StatusCode::INTERNAL_SERVER_ERROR.into_response(),
+    }
+}
+
+fn answer(view: &dyn View, asked: &Asked, now_ms: i64) -> Result<Value, Refused> {
+    let Asked { rollup, device, metric, span_ms: (from_ms, to_ms), points } = asked;
+    let rollups = view.roll_ups();
+    let chosen = rollups.iter().find(|known| rollup.as_ref().is_none_or(|name| *name == known.name));
+    let not_found = |error| Refused { code: StatusCode::NOT_FOUND, error };
+    let chosen = chosen.ok_or_else(|| {
+        let names: Vec<&str> = rollups.iter().map(|known| known.name.as_str()).collect();
+        not_found(format!("no such roll-up; there are: {}", names.join(", ")))
+    })?;
+    let described =
+        chosen.metric(metric).ok_or_else(|| not_found(format!("{} has no metric {metric}", chosen.name)))?;
+    let mut plan = Plan::of(to_ms - from_ms, *points);
+    let mut reason = None;
+    let (mut found, mut version) = read(view, chosen, &described, asked, plan)?;
+    // A span that a tier does not keep any more is told of the next one.
+    while let Some(parent) = plan.tier.parent() {
+        let coarser = Plan::in_tier(parent, to_ms - from_ms, *points);
+        let (of_parent, version_of_parent) = read(view, chosen, &described, asked, coarser)?;
+        let begins = found.range(from_ms..).next().map(|(start, _)| *start);
+        let earlier = of_parent.range(from_ms..).next().map(|(start, _)| start.saturating_add(parent.bucket_ms()));
+        let is_kept = earlier.is_none_or(|end| begins.is_some_and(|begins| begins < end));
+        if is_kept {
+            break;
+        }
+        reason = Some(match begins {
+            Some(begins) => format!("{} are kept from {begins} on", plan.tier.word()),
+            None => format!("{} are not kept of that span", plan.tier.word()),
+        });
+        (plan, found, version) = (coarser, of_parent, version_of_parent);
+    }
+    let edges = plan.edges((*from_ms, *to_ms));
+    let columns = described.columns(&edges, &found, now_ms);
+    let columns =
+        columns.map_err(|error| Refused { code: StatusCode::INTERNAL_SERVER_ERROR, error: error.to_string() })?;
+    let last = found.range(..*to_ms).next_back().map(|(_, bucket)| bucket.last.at_ms);
+    Ok(json!({
+        "rollup": chosen.name,
+        "device": device,
+        "metric": metric,
+        "from_ms": from_ms,
+        "to_ms": to_ms,
+        "tier": plan.tier.word(),
+        "column_ms": plan.column_ms,
+        "reason": reason,
+        "version": version,
+        "last_reading_ms": last,
+        "columns": columns.iter().map(told).collect::<Vec<Value>>(),
+    }))
+}
+
+/// The buckets of a tier, by their starts, with those on both sides of the span; and the highest version of their rows.
+fn read(
+    view: &dyn View,
+    rollup: &RollUp,
+    metric: &Metric,
+    asked: &Asked,
+    plan: Plan,
+) -> Result<(BTreeMap<i64, Bucket>, i64), Refused> {
+    let Plan { tier, column_ms } = plan;
+    let (from_ms, to_ms) = asked.span_ms;
+    // One row in front of the first column has the reading that holds in it.
+    let first = from_ms.saturating_sub(column_ms).saturating_sub(tier.row_ms());
+    let first = first - first.rem_euclid(tier.row_ms());
+    let span = (first, to_ms.saturating_add(column_ms).saturating_add(1));
+    let rows = view.buckets(&rollup.table(tier), (&asked.device, &asked.metric), span);
+    let rows = rows.map_err(|error| Refused { code: StatusCode::SERVICE_UNAVAILABLE, error })?;
+    let (mut found, mut newest) = (BTreeMap::new(), 0);
+    let damaged = |error: String| Refused { code: StatusCode::INTERNAL_SERVER_ERROR, error };
+    for BucketRow { start_ms, version, buckets } in rows {
+        newest = version.max(newest);
+        let slots =
+            Packed::from(buckets).slots(start_ms, tier.bucket_ms()).map_err(|error| damaged(error.to_string()))?;
+        for (number, slot) in slots {
+            if let Some(bucket) = slot.whole(metric).map_err(|error| damaged(error.to_string()))? {
+                found.insert(start_ms + i64::from(number) * tier.bucket_ms(), bucket);
+            }
+        }
+    }
+    Ok((found, newest))
+}
+
+/// A column as it is told. What is not known is left out.
+fn told(column: &Column) -> Value {
+    let Column { start_ms, end_ms, bucket, over } = column;
+    let mut told = Map::new();
+    let mut put = |name: &str, value: Value| drop(told.insert(name.into(), value));
+    put("start_ms", json!(start_ms));
+    put("end_ms", json!(end_ms));
+    if let Some(mean) = over.and_then(|over| over.mean()) {
+        put("mean", json!(mean));
+        put("covered_ms", json!(over.map(|over| over.covered_ms)));
+    }
+    let Some(bucket) = bucket else { return Value::Object(told) };
+    let point = |Point { at_ms, value }: Point| json!([at_ms, value]);
+    put("n", json!(bucket.n));
+    put("sum", json!(bucket.sum));
+    put("min", json!(bucket.min));
+    put("max", json!(bucket.max));
+    put("first", point(bucket.first));
+    put("last", point(bucket.last));
+    match &bucket.measure {
+        Measure::Counter(rise) => {
+            put("increase", json!(rise.increase));
+            put("resets", json!(rise.resets));
+            put("glitches", json!(rise.glitches));
+        }
+        Measure::State(states) => {
+            put("held_ms", json!(states.held_ms));
+            put("changes", json!(states.changes));
+        }
+        Measure::Gauge { .. } | Measure::Event => {}
+    }
+    if bucket.sketch.is_some() {
+        for (name, part) in [("p50", 0.5), ("p90", 0.9), ("p99", 0.99)] {
+            put(name, json!(bucket.quantile(part)));
+        }
+    }
+    Value::Object(told)
+}
+
+impl IntoResponse for Refused {
+    fn into_response(self) -> Response {
+        body(self.code, &json!({ "error": self.error }))
+    }
+}
+
+fn body(code: StatusCode, value: &Value) -> Response {
+    (code, [(CONTENT_TYPE, "application/json")], format!("{value}\n")).into_response()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const DAY_MS: i64 = 86_400_000;
+
+    #[test]
+    fn a_question_names_a_device_a_metric_and_a_span() {
+        let read = |query: &str| Asked::read(query, 10 * DAY_MS);
+        let asked = read("device=a%20b&metric=power&from=now-7d&to=1970-01-10T00:00:00Z&points=5").unwrap();
+        assert_eq!((asked.device.as_str(), asked.span_ms, asked.points), ("a b", (3 * DAY_MS, 9 * DAY_MS), 5));
+        let asked = read("device=a&metric=b").unwrap();
+        assert_eq!((asked.span_ms, asked.points), ((9 * DAY_MS, 10 * DAY_MS), POINTS));
+        for wrong in [
+            "metric=b",
+            "device=a",
+            "device=a&metric=b&from=now+1d",
+            "device=a&metric=b&from=now-1x",
+            "device=a&metric=b&from=now-",
+            "device=a&metric=b&from=now-€",
+            "device=a&metric=b&from=5&to=5",
+            "device=a&metric=b&points=0",
+            "device=a&metric=b&points=5001",
+            "device=a&metric=b&point=1",
+            "device=%ff&metric=b",
+        ] {
+            assert_eq!(read(wrong).unwrap_err().code, StatusCode::BAD_REQUEST, "{wrong}");
+        }
+    }
+}
