@@ -266,8 +266,100 @@ fn body(code: StatusCode, value: &Value) -> Response {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::engine::status::Status;
+    use crate::flow::rollup::{Between, Kind, Metered, Patience, Reading, Slot, Tier};
+    use crate::flow::{Context, Reject, Topology};
+    use crate::http::view::About;
 
     const DAY_MS: i64 = 86_400_000;
+
+    struct Meters;
+
+    impl Metered for Meters {
+        type Event = ();
+
+        fn readings(&self, (): (), _: &Context<'_>) -> Result<Vec<Reading>, Reject> {
+            Ok(Vec::new())
+        }
+
+        fn metric(&self, name: &str) -> Option<Metric> {
+            (name == "power").then(|| Metric::new(Kind::Gauge(Between::Step)))
+        }
+    }
+
+    /// Rows of `power`, by table.
+    struct Tables {
+        status: Status,
+        topology: Topology,
+        rows: BTreeMap<String, Vec<BucketRow>>,
+    }
+
+    impl View for Tables {
+        fn status(&self) -> &Status {
+            &self.status
+        }
+
+        fn about(&self) -> About {
+            About { pipeline: "p".into(), place: "here".into() }
+        }
+
+        fn roll_ups(&self) -> &[RollUp] {
+            self.topology.roll_ups()
+        }
+
+        fn buckets(&self, table: &str, _: (&str, &str), (from, to): (i64, i64)) -> Result<Vec<BucketRow>, String> {
+            let rows = self.rows.get(table).into_iter().flatten();
+            Ok(rows.filter(|row| (from..to).contains(&row.start_ms)).cloned().collect())
+        }
+    }
+
+    /// A value at the start of each bucket from `from_ms` on, which is the bucket's number.
+    fn tables(kept: &[(Tier, i64)], until_ms: i64) -> Tables {
+        let mut topology = Topology::new("p");
+        topology.source("readings").roll_up("home", Meters, Patience::default());
+        let (mut rows, metric) = (BTreeMap::new(), Meters.metric("power").unwrap());
+        for (tier, from_ms) in kept {
+            let mut packed: BTreeMap<i64, BTreeMap<u16, Slot>> = BTreeMap::new();
+            for at_ms in (*from_ms..until_ms).step_by(usize::try_from(tier.bucket_ms()).unwrap()) {
+                let row = at_ms - at_ms % tier.row_ms();
+                let number = u16::try_from((at_ms - row) / tier.bucket_ms()).unwrap();
+                let base = metric.bucket(Point { at_ms, value: f64::from(number) }).ok();
+                packed.entry(row).or_default().insert(number, Slot { revision: 1, base, late: None });
+            }
+            let row = |(start_ms, slots): (i64, BTreeMap<u16, Slot>)| {
+                let buckets = Packed::of(&slots, start_ms, tier.bucket_ms()).into();
+                BucketRow { start_ms, version: 7, buckets }
+            };
+            rows.insert(tier.table("home"), packed.into_iter().map(row).collect());
+        }
+        Tables { status: Status::default(), topology, rows }
+    }
+
+    fn asked(query: &str) -> Asked {
+        Asked::read(&format!("device=a&metric=power&{query}"), 40 * DAY_MS).unwrap()
+    }
+
+    #[test]
+    fn a_graph_names_its_tier_and_what_is_not_kept_any_more_comes_from_the_next_one() {
+        let view = tables(&[(Tier::Quarters, 39 * DAY_MS), (Tier::Hours, 10 * DAY_MS), (Tier::Days, 0)], 40 * DAY_MS);
+        let told = |query: &str| {
+            let answer = answer(&view, &asked(query), 40 * DAY_MS).unwrap();
+            let columns = answer["columns"].as_array().unwrap().len();
+            (answer["tier"].as_str().unwrap().to_owned(), columns, answer["reason"].as_str().map(str::to_owned))
+        };
+        assert_eq!(told("from=now-1d"), ("quarters".into(), 96, None));
+        let begins = 39 * DAY_MS;
+        let kept = format!("quarters are kept from {begins} on");
+        assert_eq!(told("from=now-2d"), ("hours".into(), 48, Some(kept)));
+        assert_eq!(told("from=now-10d&points=240"), ("hours".into(), 240, None));
+        let (tier, columns, reason) = told("from=now-35d&points=800");
+        assert_eq!((tier.as_str(), columns), ("days", 35));
+        assert!(reason.unwrap().contains("hours are kept from"));
+        let wrong = answer(&view, &Asked { metric: "pressure".into(), ..asked("") }, 0).unwrap_err();
+        assert_eq!((wrong.code, wrong.error.as_str()), (StatusCode::NOT_FOUND, "home has no metric pressure"));
+        let wrong = answer(&view, &asked("rollup=house"), 0).unwrap_err();
+        assert_eq!(wrong.error, "no such roll-up; there are: home");
+    }
 
     #[test]
     fn a_question_names_a_device_a_metric_and_a_span() {

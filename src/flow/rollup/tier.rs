@@ -222,6 +222,12 @@ impl From<Vec<u8>> for Packed {
     }
 }
 
+impl From<Packed> for Vec<u8> {
+    fn from(Packed(bytes): Packed) -> Self {
+        bytes
+    }
+}
+
 impl Serialize for Packed {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.serialize_bytes(&self.0)
