@@ -2,17 +2,8 @@
 //!
 //! A record's key is a device, and its value what the device measured at one time or several.
 
-use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
-use tidegate::flow::rollup::{Between, Kind, Metered, Metric, Patience, Point, Reading};
+use tidegate::flow::rollup::{Between, Kind, Measured, Metered, Metric, Patience, Reading};
 use tidegate::flow::{Context, Reject, Topology};
-
-/// What a device measured at one time.
-#[derive(Serialize, Deserialize, Debug)]
-pub struct Measured {
-    pub at_ms: i64,
-    pub metrics: BTreeMap<String, f64>,
-}
 
 /// The metrics of all devices.
 pub struct Home;
@@ -21,10 +12,7 @@ impl Metered for Home {
     type Event = Vec<Measured>;
 
     fn readings(&self, measured: Vec<Measured>, _: &Context<'_>) -> Result<Vec<Reading>, Reject> {
-        let readings = |Measured { at_ms, metrics }| {
-            metrics.into_iter().map(move |(metric, value)| Reading { metric, point: Point { at_ms, value } })
-        };
-        Ok(measured.into_iter().flat_map(readings).collect())
+        Ok(Measured::readings(measured))
     }
 
     fn metric(&self, name: &str) -> Option<Metric> {

@@ -19,6 +19,8 @@ mod failure;
 mod fencer;
 #[cfg(all(feature = "kafka", feature = "postgres"))]
 mod halted;
+#[cfg(feature = "http")]
+mod intake;
 #[cfg(any(feature = "sqlite", all(feature = "kafka", feature = "postgres")))]
 mod logging;
 #[cfg(all(feature = "kafka", feature = "postgres"))]

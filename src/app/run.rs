@@ -10,6 +10,8 @@ use crate::app::cluster;
 use crate::app::exit::Exit;
 use crate::app::failure::Failure;
 use crate::app::fencer::DeadFencer;
+#[cfg(feature = "http")]
+use crate::app::intake::Intake;
 use crate::app::logging;
 use crate::app::maintenance::Maintenance;
 #[cfg(feature = "http")]
@@ -33,7 +35,7 @@ use crate::engine::status::Status;
 #[cfg(feature = "http")]
 use crate::flow::rollup::RollUp;
 #[cfg(feature = "http")]
-use crate::http::{self, About, Server, View};
+use crate::http::{self, About, Server, Untaken, View};
 use crate::ports::Fault;
 #[cfg(feature = "http")]
 use crate::ports::buckets::{BucketRow, Buckets as _};
@@ -185,6 +187,7 @@ impl Page {
             queries: OnceLock::new(),
             roll_ups: service.topology.roll_ups().to_vec(),
             readers: Readers::new(service)?,
+            intake: Intake::new(service.kafka.clone()),
         });
         let address = service.settings.http.address;
         let is_default = service.settings.origin_of("http.address") == Origin::Default;
@@ -246,6 +249,7 @@ struct Process {
     queries: OnceLock<Queries>,
     roll_ups: Vec<RollUp>,
     readers: Readers,
+    intake: Intake,
 }
 
 /// Connections for graphs, each in one hand at a time; made when they are first needed.
@@ -310,6 +314,16 @@ impl View for Process {
 
     fn buckets(&self, table: &str, of: (&str, &str), span_ms: (i64, i64)) -> Result<Vec<BucketRow>, String> {
         self.readers.with(|reader| reader.rows(table, of, span_ms))
+    }
+
+    fn ingest(&self, rollup: &RollUp, records: Vec<(String, Vec<u8>)>) -> Result<(), Untaken> {
+        let other = || {
+            Untaken::Failed(format!(
+                "the records of {} are of a type of their own: write them into its topic",
+                rollup.name
+            ))
+        };
+        self.intake.take(rollup.topic.as_ref().ok_or_else(other)?, records)
     }
 
     fn doubt_owners(&self) {

@@ -79,8 +79,8 @@ impl Asked {
         }
         let points = match found.get("points").map(|text| text.parse::<u32>()) {
             None => POINTS,
-            Some(Ok(points)) if (1..=POINTS_MAX).contains(&points) => points,
-            Some(_) => return Err(Refused::bad(format!("points: expected a whole number from 1 to {POINTS_MAX}"))),
+            Some(Ok(points)) if (2..=POINTS_MAX).contains(&points) => points,
+            Some(_) => return Err(Refused::bad(format!("points: expected a whole number from 2 to {POINTS_MAX}"))),
         };
         Ok(Self { rollup: found.remove("rollup"), device, metric, span_ms, points })
     }
@@ -92,7 +92,8 @@ fn instant(text: &str, now_ms: i64) -> Option<i64> {
         if back.is_empty() {
             return Some(now_ms);
         }
-        let (number, unit) = back.strip_prefix('-')?.split_at_checked(back.len() - 2)?;
+        let back = back.strip_prefix('-')?;
+        let (number, unit) = back.split_at_checked(back.len().checked_sub(1)?)?;
         let unit_ms = match unit {
             "s" => 1_000,
             "m" => 60_000,
@@ -144,12 +145,12 @@ fn answer(view: &dyn View, asked: &Asked, now_ms: i64) -> Result<Value, Refused>
     })?;
     let described =
         chosen.metric(metric).ok_or_else(|| not_found(format!("{} has no metric {metric}", chosen.name)))?;
-    let mut plan = Plan::of(to_ms - from_ms, *points);
+    let mut plan = Plan::of((*from_ms, *to_ms), *points);
     let mut reason = None;
     let (mut found, mut version) = read(view, chosen, &described, asked, plan)?;
     // A span that a tier does not keep any more is told of the next one.
     while let Some(parent) = plan.tier.parent() {
-        let coarser = Plan::in_tier(parent, to_ms - from_ms, *points);
+        let coarser = Plan::in_tier(parent, (*from_ms, *to_ms), *points);
         let (of_parent, version_of_parent) = read(view, chosen, &described, asked, coarser)?;
         let begins = found.range(from_ms..).next().map(|(start, _)| *start);
         let earlier = of_parent.range(from_ms..).next().map(|(start, _)| start.saturating_add(parent.bucket_ms()));
@@ -376,7 +377,7 @@ mod tests {
             "device=a&metric=b&from=now-",
             "device=a&metric=b&from=now-€",
             "device=a&metric=b&from=5&to=5",
-            "device=a&metric=b&points=0",
+            "device=a&metric=b&points=1",
             "device=a&metric=b&points=5001",
             "device=a&metric=b&point=1",
             "device=%ff&metric=b",

@@ -13,19 +13,22 @@
 //! | `/stores/<name>/<key>` | the value of a key, wherever it lies |
 //! | `…since=…&until=…` | of both: the windows that have a part of this span of event time, of a windowed aggregate |
 //! | `/api/series?device=…&metric=…&from=…&to=…&points=…` | a graph of a roll-up, from the database |
+//! | `POST /api/readings`, `POST /api/v2/write` | readings for a roll-up, into its topic |
 //! | `/livez` (`/ping`) | 200 while the polling thread goes round |
 //! | `/readyz` (`/ready`) | 200 while the group has us and every partition that is ours takes records or stands halted; an idle pod is ready |
 //! | `/startupz` | 200 from the first round of the polling thread on |
 //!
 //! Connections, event streams and reads at a time are bounded, and a slow request or reader is given up, so that nobody keeps
 //! the probes or the pipeline waiting. What is asked for by a name that is not one of the instance's own is refused. There is no
-//! login: bind it to an address that only those reach who may read the numbers. Nothing here changes anything.
+//! login: bind it to an address that only those reach who may read the numbers, and write readings where there is a roll-up; nothing
+//! else here changes anything.
 
 pub mod client;
 mod connections;
 mod graph;
 mod health;
 mod hosts;
+mod ingest;
 mod page;
 pub mod place;
 mod question;
@@ -40,7 +43,7 @@ mod view;
 pub use reader::{Entries, StoreReader};
 pub use report::{HaltReport, InputReport, Number, Numbers, Report, RestoreReport, StoreReport, TaskReport};
 pub use sources::{DeclaredReport, LettersReport, ShuffleReport, UndeclaredReport, ViolationReport};
-pub use view::{About, Recovery, View};
+pub use view::{About, Recovery, Untaken, View};
 
 use crate::ports::Fault;
 use connections::{Bounds, Limited};

@@ -3,7 +3,7 @@
 use super::client::PIPELINE;
 use super::shared::{Reads, Shared};
 use super::view::View;
-use super::{graph, health, hosts, page, stores};
+use super::{graph, health, hosts, ingest, page, stores};
 use axum::Router;
 use axum::extract::State;
 use axum::http::header::{
@@ -14,7 +14,7 @@ use axum::http::{HeaderValue, StatusCode};
 use axum::middleware::{from_fn, map_response};
 use axum::response::sse::{Event, KeepAlive};
 use axum::response::{IntoResponse, Response, Sse};
-use axum::routing::get;
+use axum::routing::{get, post};
 use std::convert::Infallible;
 use std::future::ready;
 use std::sync::Arc;
@@ -45,6 +45,8 @@ pub(super) fn router(view: Arc<dyn View>, reports: watch::Receiver<Arc<str>>) ->
         .route("/stores/{store}/", get(stores::empty)) // the empty key
         .route("/stores/{store}/{key}", get(stores::one))
         .route("/api/series", get(graph::series))
+        .route("/api/readings", post(ingest::readings))
+        .route("/api/v2/write", post(ingest::lines))
         .route("/livez", get(livez))
         .route("/ping", get(livez))
         .route("/readyz", get(readyz))

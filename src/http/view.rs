@@ -57,10 +57,28 @@ pub trait View: Send + Sync {
         Err("there are no roll-ups".into())
     }
 
+    /// Writes records into the topic of a roll-up, keys and values, and waits until they are acknowledged.
+    ///
+    /// # Errors
+    /// [`Untaken`]: nothing is known to be written.
+    fn ingest(&self, rollup: &RollUp, records: Vec<(String, Vec<u8>)>) -> Result<(), Untaken> {
+        let _ = (rollup, records);
+        Err(Untaken::Failed("this instance takes no readings".into()))
+    }
+
     /// What the last crash came to, where this process has seen one.
     fn last_recovery(&self) -> Option<Recovery> {
         None
     }
+}
+
+/// Why readings were not taken.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Untaken {
+    /// Too much is under way.
+    Full,
+    /// They were not acknowledged.
+    Failed(String),
 }
 
 /// What runs.

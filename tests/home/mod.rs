@@ -5,9 +5,9 @@
 #[path = "../../examples/home.rs"]
 pub mod service;
 
-use service::{Home, Measured};
+use service::Home;
 use std::collections::BTreeMap;
-use tidegate::flow::rollup::{Bucket, Metered as _, Metric, Packed, Point, Tier};
+use tidegate::flow::rollup::{Bucket, Measured, Metered as _, Metric, Packed, Point, Tier};
 use tidegate::testing::Random;
 
 const MINUTE: i64 = 60_000;

@@ -90,8 +90,36 @@ fn graphs(instance: &Instance, load: &Load) {
         assert_eq!(told("min").into_iter().reduce(f64::min), least, "{path}");
         assert_eq!(told("max").into_iter().reduce(f64::max), most, "{path}");
     }
-    let unknown = instance.json("/api/series?device=cellar&metric=pressure").unwrap();
+    let unknown: serde_json::Value = instance.json("/api/series?device=cellar&metric=pressure").unwrap();
     assert_eq!(unknown["error"], "home has no metric pressure");
+}
+
+/// Readings over HTTP, of which one line is wrong, are told in a graph once their quarter is over.
+fn ingested(world: &World, instance: &Instance, feed: &KafkaFeed, at_ms: i64) {
+    let lines = format!(
+        "power,device=boiler value=5 {at_ms}\npower,device=boiler value= {at_ms}\npower,device=boiler value=7i {}\n",
+        at_ms + 60_000
+    );
+    let answer = instance.post("/api/v2/write?precision=ms", &lines).unwrap();
+    assert!(answer.starts_with("HTTP/1.1 400") && answer.contains("line 2"), "{answer}");
+    for _ in 0..2 {
+        let json = format!(r#"{{"device":"boiler","at_ms":{},"metrics":{{"power":11,"mode":3}}}}"#, at_ms + 120_000);
+        let answer = instance.post("/api/readings", &json).unwrap();
+        assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+    }
+    let answer =
+        instance.post("/api/v2/write?precision=ms", &format!("power,device=boiler value=9 {}", at_ms + 180_000));
+    assert!(answer.as_ref().is_ok_and(|answer| answer.starts_with("HTTP/1.1 204")), "{answer:?}");
+    let over = |n| Record { key: format!("over-{n}"), at: at_ms + 1_000_000, value: "[]".into() };
+    send(feed, &(0..64).map(over).collect::<Vec<_>>());
+    until("what came over HTTP is told", Duration::from_secs(30), || {
+        let path = format!("/api/series?device=boiler&metric=power&from={}&to={}", at_ms - 1, at_ms + 300_000);
+        let answer = instance.json(&path)?;
+        let columns = answer["columns"].as_array().ok_or_else(|| answer.to_string())?;
+        let told = |name: &str| columns.iter().filter_map(|column| column[name].as_f64()).sum::<f64>();
+        if (told("n"), told("sum")) == (4.0, 32.0) { Ok(()) } else { Err(answer.to_string()) }
+    });
+    world.note("readings over HTTP are told once");
 }
 
 /// `TIDEGATE_HOME_SEED` repeats a run's choices.
@@ -116,6 +144,7 @@ fn every_bucket_is_that_of_its_readings_through_kills_a_lost_disk_and_a_device_t
         || Tier::ALL.into_iter().map(|tier| load.judge(tier, &rows(&world, tier))).sum::<Result<usize, String>>();
     until("all is rolled up", Duration::from_secs(90), || judged().map(drop));
     graphs(&instances[0], &load);
+    ingested(&world, &instances[1], &feed, now - 1_100_000);
     // And nothing changes behind that.
     std::thread::sleep(Duration::from_secs(2));
     for instance in &mut instances {
@@ -123,6 +152,7 @@ fn every_bucket_is_that_of_its_readings_through_kills_a_lost_disk_and_a_device_t
         let (status, took) = instance.terminate(Duration::from_secs(20));
         assert!(status.success(), "{} ended with {status} after {took:?}", instance.name);
     }
+    world.sql("DELETE FROM home_quarters WHERE device = 'boiler'; DELETE FROM home_hours WHERE device = 'boiler'; DELETE FROM home_days WHERE device = 'boiler'");
     let buckets = judged().unwrap_or_else(|why| panic!("{why}"));
     world.audit();
     world.note(&format!("{} readings, {} kills: {buckets} buckets", load.readings(), KILLS.len()));

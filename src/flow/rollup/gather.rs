@@ -9,13 +9,14 @@
 use crate::flow::algorithm::{Algorithm, Context};
 use crate::flow::effect::Reject;
 use crate::flow::notice::Notice;
-use crate::flow::record::Timestamp;
+use crate::flow::record::{Timestamp, TopicName};
 use crate::flow::rollup::minute::{MINUTE_MS, Minute, QUARTER_MS, rolled_up, start_of};
 use crate::flow::rollup::{Bucket, Metric, Point, Tier};
 use crate::flow::store::Store;
 use crate::flow::timer::At;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
+use std::any::TypeId;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -31,10 +32,30 @@ pub struct Reading {
     pub point: Point,
 }
 
+/// What a device measured at one time: the events of roll-ups that are fed over HTTP, several in a record.
+#[derive(Serialize, Deserialize, Clone, PartialEq, Debug)]
+pub struct Measured {
+    /// The time, in milliseconds since 1970, UTC.
+    pub at_ms: i64,
+    /// Values by metric.
+    pub metrics: BTreeMap<String, f64>,
+}
+
+impl Measured {
+    /// The readings, in their order.
+    #[must_use]
+    pub fn readings(measured: Vec<Self>) -> Vec<Reading> {
+        let of_one = |Self { at_ms, metrics }| {
+            metrics.into_iter().map(move |(metric, value)| Reading { metric, point: Point { at_ms, value } })
+        };
+        measured.into_iter().flat_map(of_one).collect()
+    }
+}
+
 /// What a user says of metered devices: which readings an event has, and what its metrics are.
 pub trait Metered: Send + Sync + 'static {
     /// The record's value, decoded.
-    type Event: DeserializeOwned;
+    type Event: DeserializeOwned + 'static;
 
     /// The readings of an event of the device that is the record's key.
     ///
@@ -51,12 +72,15 @@ pub trait Metered: Send + Sync + 'static {
 pub struct RollUp {
     /// Its name, with which its tables begin.
     pub name: String,
+    /// The topic that its readings are read from, where they are [`Measured`]s in JSON and come from outside the pipeline.
+    pub topic: Option<TopicName>,
     metrics: Arc<dyn Fn(&str) -> Option<Metric> + Send + Sync>,
 }
 
 impl RollUp {
-    pub(crate) fn new<M: Metered>(name: &str, metered: Arc<M>) -> Self {
-        Self { name: name.into(), metrics: Arc::new(move |metric| metered.metric(metric)) }
+    pub(crate) fn new<M: Metered>(name: &str, metered: Arc<M>, topic: Option<TopicName>) -> Self {
+        let topic = topic.filter(|_| TypeId::of::<M::Event>() == TypeId::of::<Vec<Measured>>());
+        Self { name: name.into(), topic, metrics: Arc::new(move |metric| metered.metric(metric)) }
     }
 
     /// The metric of that name; `None` where there is none, or where the user's code panics.

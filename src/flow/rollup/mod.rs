@@ -21,7 +21,7 @@ pub use bucket::{Bucket, Measure, Point};
 pub use bytes::Damaged;
 pub use counter::Rise;
 pub(crate) use gather::Gather;
-pub use gather::{Metered, Patience, Reading, RollUp, SeriesKey, Told};
+pub use gather::{Measured, Metered, Patience, Reading, RollUp, SeriesKey, Told};
 pub use kind::{Between, Kind};
 pub use metric::{BadReading, Covered, Metric, Unmergeable};
 pub use series::{Column, Plan};

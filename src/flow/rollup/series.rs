@@ -1,5 +1,6 @@
 //! Graphs of a metric: the columns of a span, made of the buckets of one tier.
 
+use crate::flow::rollup::minute::start_of;
 use crate::flow::rollup::{Bucket, Covered, Metric, Point, Tier, Unmergeable};
 use std::collections::BTreeMap;
 
@@ -26,30 +27,37 @@ pub struct Column {
 }
 
 impl Plan {
-    /// For a span of so many milliseconds that is to have `points` columns at most.
+    /// For a span that is to have `points` columns at most, of which there are two at least.
     #[must_use]
-    pub fn of(span_ms: i64, points: u32) -> Self {
-        let width = span_ms.max(0).div_euclid(i64::from(points.max(1))).max(1);
-        let tier = Tier::ALL.into_iter().rev().find(|tier| tier.bucket_ms() <= width).unwrap_or(Tier::Quarters);
+    pub fn of(span_ms: (i64, i64), points: u32) -> Self {
+        let finest = Self::in_tier(Tier::Quarters, span_ms, points);
+        let fits = |tier: &Tier| tier.bucket_ms() <= finest.column_ms;
+        let tier = Tier::ALL.into_iter().rev().find(fits).unwrap_or(Tier::Quarters);
         Self::in_tier(tier, span_ms, points)
     }
 
     /// The same, of a tier that is given.
     #[must_use]
-    pub fn in_tier(tier: Tier, span_ms: i64, points: u32) -> Self {
-        let (bucket_ms, points) = (tier.bucket_ms(), i64::from(points.max(1)));
+    pub fn in_tier(tier: Tier, span_ms: (i64, i64), points: u32) -> Self {
+        let (bucket_ms, points) = (tier.bucket_ms(), i64::from(points.max(2)));
+        let length = span_ms.1.saturating_sub(span_ms.0).max(0);
+        let mut each = (length / bucket_ms / points).max(1);
         // A span that begins within a column has a part of one more.
-        let buckets = (span_ms.max(0) + bucket_ms - 1).div_euclid(bucket_ms) + 1;
-        let each = (buckets + points - 1).div_euclid(points).max(1);
-        let columns = |each: i64| (buckets + each - 1).div_euclid(each) + i64::from(each > 1);
-        let each = if columns(each) > points && points > 1 { each + 1 } else { each };
+        while Self::count(each * bucket_ms, span_ms) > points {
+            each += 1;
+        }
         Self { tier, column_ms: each * bucket_ms }
+    }
+
+    const fn count(column_ms: i64, (from_ms, to_ms): (i64, i64)) -> i64 {
+        let length = to_ms.saturating_sub(start_of(from_ms, column_ms));
+        length.saturating_add(column_ms - 1).div_euclid(column_ms)
     }
 
     /// The edges of the columns of a span: multiples of their width.
     #[must_use]
     pub fn edges(&self, (from_ms, to_ms): (i64, i64)) -> Vec<i64> {
-        let first = from_ms - from_ms.rem_euclid(self.column_ms);
+        let first = start_of(from_ms, self.column_ms);
         let mut edges = vec![first];
         let mut next = first;
         while next < to_ms {
@@ -102,10 +110,10 @@ mod tests {
 
     #[test]
     fn a_week_has_quarters_a_month_and_a_year_hours_and_ten_years_days() {
-        let tier = |days: i64, points| Plan::of(days * DAY_MS, points).tier;
+        let tier = |days: i64, points| Plan::of((0, days * DAY_MS), points).tier;
         assert_eq!(
             [tier(1, 800), tier(7, 800), tier(31, 800), tier(365, 800), tier(3650, 800), tier(365, 300)],
-            [Tier::Quarters, Tier::Quarters, Tier::Quarters, Tier::Hours, Tier::Days, Tier::Days]
+            [Tier::Quarters, Tier::Quarters, Tier::Hours, Tier::Hours, Tier::Days, Tier::Days]
         );
     }
 
@@ -116,7 +124,7 @@ mod tests {
             span in 1_i64..400 * DAY_MS,
             points in 2_u32..2_000,
         ) {
-            let plan = Plan::of(span, points);
+            let plan = Plan::of((from, from + span), points);
             let edges = plan.edges((from, from + span));
             prop_assert!(edges.len() - 1 <= points as usize, "{} of {points}: {plan:?}", edges.len() - 1);
             prop_assert!(edges[0] <= from && *edges.last().unwrap() >= from + span);
@@ -133,7 +141,7 @@ mod tests {
             let point = Point { at_ms: hour * HOUR_MS + 1, value: value(hour) };
             buckets.insert(hour * HOUR_MS, metric.bucket(point).unwrap());
         }
-        let plan = Plan::of(365 * DAY_MS, 800);
+        let plan = Plan::of((0, 365 * DAY_MS), 800);
         let columns = metric.columns(&plan.edges((0, 365 * DAY_MS)), &buckets, i64::MAX).unwrap();
         assert!(columns.len() <= 800);
         let told = || columns.iter().filter_map(|column| column.bucket.as_ref());

@@ -1,6 +1,8 @@
 //! A source whose readings are rolled up.
 
+use crate::flow::codec::Format;
 use crate::flow::events::ReadEvent;
+use crate::flow::record::TopicName;
 use crate::flow::rollup::{Gather, Metered, Patience, RollUp, SeriesKey, Tier, TierRow, Write};
 use crate::flow::route::Route;
 use crate::flow::table::Table;
@@ -22,6 +24,9 @@ impl<S> Source<'_, S> {
         S: ReadEvent<M::Event>,
     {
         let metered = Arc::new(metered);
+        let lead = self.group.topics.first().cloned().flatten();
+        let is_written = |topic: &TopicName| self.group.topology.outputs().contains(topic);
+        let fed = lead.filter(|topic| self.group.reading.format == Format::Json && !is_written(topic));
         let gather = Gather::new(name, Arc::clone(&metered), patience);
         let (minutes, late) = (gather.minutes.clone(), gather.late.clone());
         let step = self.process(gather).with_store(&minutes).with_store(&late).with_timers(&format!("{name}-timers"));
@@ -36,6 +41,6 @@ impl<S> Source<'_, S> {
                 None => step.finish(Route::Nowhere),
             };
         }
-        topology.roll_ups.push(RollUp::new(name, metered));
+        topology.roll_ups.push(RollUp::new(name, metered, fed));
     }
 }

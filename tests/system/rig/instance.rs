@@ -140,12 +140,24 @@ impl Instance {
         self.get("/readyz")
     }
 
+    /// Its answer to a body, with its head.
+    pub fn post(&self, path: &str, body: &str) -> Result<String, String> {
+        self.exchange(&format!(
+            "POST {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Length: {}\r\n\r\n{body}",
+            body.len()
+        ))
+    }
+
     fn get(&self, path: &str) -> Result<String, String> {
+        self.exchange(&format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"))
+    }
+
+    fn exchange(&self, request: &str) -> Result<String, String> {
         let mut answer = String::new();
         let ask = |answer: &mut String| {
             let mut stream = TcpStream::connect(self.page().map_err(std::io::Error::other)?)?;
             stream.set_read_timeout(Some(Duration::from_secs(10)))?;
-            write!(stream, "GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")?;
+            stream.write_all(request.as_bytes())?;
             stream.read_to_string(answer)
         };
         ask(&mut answer).map_err(|error| error.to_string())?;
