@@ -110,7 +110,7 @@ fn ingested(world: &World, instance: &Instance, feed: &KafkaFeed, at_ms: i64) {
     let answer =
         instance.post("/api/v2/write?precision=ms", &format!("power,device=boiler value=9 {}", at_ms + 180_000));
     assert!(answer.as_ref().is_ok_and(|answer| answer.starts_with("HTTP/1.1 204")), "{answer:?}");
-    let over = |n| Record { key: format!("over-{n}"), at: at_ms + 1_000_000, value: "[]".into() };
+    let over = |n| Record { key: format!("over-{n}"), at: at_ms + 1_500_000, value: "[]".into() };
     send(feed, &(0..64).map(over).collect::<Vec<_>>());
     until("what came over HTTP is told", Duration::from_secs(30), || {
         let path = format!("/api/series?device=boiler&metric=power&from={}&to={}", at_ms - 1, at_ms + 300_000);
@@ -144,7 +144,7 @@ fn every_bucket_is_that_of_its_readings_through_kills_a_lost_disk_and_a_device_t
         || Tier::ALL.into_iter().map(|tier| load.judge(tier, &rows(&world, tier))).sum::<Result<usize, String>>();
     until("all is rolled up", Duration::from_secs(90), || judged().map(drop));
     graphs(&instances[0], &load);
-    ingested(&world, &instances[1], &feed, now - 1_100_000);
+    ingested(&world, &instances[1], &feed, now - 2_000_000);
     // And nothing changes behind that.
     std::thread::sleep(Duration::from_secs(2));
     for instance in &mut instances {
