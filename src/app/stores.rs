@@ -24,7 +24,7 @@ pub(super) fn open_stores(service: &Service) -> Result<Option<Arc<dyn Stores>>, 
     }
     if cfg!(not(feature = "rocksdb")) {
         return Err(Failure::Setup(vec![format!(
-            "pipeline {} keeps state ({}), and this build has no RocksDB adapter: build it with --features rocksdb",
+            "pipeline {} keeps state ({}), and this build has no RocksDB adapter: build it with --features rocksdb, in a crate of your own with features = [\"rocksdb\"] for tidegate in Cargo.toml",
             topology.name(),
             names.join(", ")
         )]));
@@ -105,7 +105,7 @@ mod tests {
         assert!(open_stores(&service(scoring::topology())).unwrap().is_none());
         let mut told = Vec::new();
         let exit = open_stores(&service(usage::topology())).err().unwrap().report(&mut told, &Scrubber::default());
-        let expected = "pipeline usage keeps state (usage), and this build has no RocksDB adapter: build it with --features rocksdb\n";
+        let expected = "pipeline usage keeps state (usage), and this build has no RocksDB adapter: build it with --features rocksdb, in a crate of your own with features = [\"rocksdb\"] for tidegate in Cargo.toml\n";
         assert_eq!((exit, String::from_utf8(told).unwrap().as_str()), (Exit::Misconfigured, expected));
     }
 

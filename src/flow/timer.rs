@@ -80,6 +80,11 @@ pub(crate) fn is_own(name: &str) -> bool {
     name.starts_with('\0')
 }
 
+/// Whether an entry of a store of timers is one by time; each timer has another one by its key.
+pub(crate) fn is_by_time(entry: &[u8]) -> bool {
+    entry.first().is_some_and(|first| BY_TIME.contains(first))
+}
+
 /// The last turn in which timers fired by the wall clock.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 pub(crate) struct LastTurn {

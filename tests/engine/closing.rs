@@ -118,6 +118,14 @@ fn an_idle_key_is_closed_once_whatever_crashes() {
     driver.crash_everywhere();
 }
 
+/// The times at which keys are idle are other ones in each run.
+#[test]
+fn an_idle_key_that_is_still_open_at_the_end_is_no_difference() {
+    let mut driver = idle(tens(0), Count::default()).instances(2);
+    send(&mut driver, "a", 5, 1);
+    driver.crash_everywhere();
+}
+
 #[test]
 fn each_record_of_its_key_begins_the_time_anew_and_those_of_others_do_not() {
     let mut driver = idle(tens(0), Count::default());

@@ -17,7 +17,7 @@ fn a_store_in_a_build_without_rocksdb_is_one_message() {
         &["run"],
         78,
         &[
-            "pipeline usage keeps state (usage), and this build has no RocksDB adapter: build it with --features rocksdb",
+            "pipeline usage keeps state (usage), and this build has no RocksDB adapter: build it with --features rocksdb, in a crate of your own with features = [\"rocksdb\"] for tidegate in Cargo.toml",
         ],
     );
     let refused = with_environment(&[("TIDEGATE_KAFKA__BOOTSTRAP_SERVERS", "127.0.0.1:1")], refused);

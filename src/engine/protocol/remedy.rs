@@ -316,7 +316,10 @@ fn of_the_rest(reason: HaltReason, place: &Place<'_>) -> Vec<Option<Choice>> {
             vec![hand("make room on the disk of state.dir, then restart: nothing is lost")]
         }
         HaltReason::UnknownStore => {
-            vec![hand("add `with_store` to the step in the topology, or deploy the release before; nothing is lost")]
+            vec![hand(
+                "add what the halt names to the step in the topology (`with_store`, `with_timers`, `with_wall_timers`), or deploy \
+                 the release before; nothing is lost",
+            )]
         }
         _ => vec![hand("undo the change of the table or deploy a release that fits it, then restart")],
     }

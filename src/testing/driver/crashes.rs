@@ -5,6 +5,7 @@ use crate::flow::topology::Topology;
 use crate::ports::Fault;
 use crate::testing::death::survived;
 use crate::testing::driver::TestDriver;
+use crate::testing::driver::outcome::difference;
 use crate::testing::driver::world::World;
 use std::sync::Arc;
 use std::time::Duration;
@@ -32,7 +33,8 @@ impl TestDriver {
     /// hold what its changelog says up to the store's checkpoint, once all instances have left.
     ///
     /// # Panics
-    /// With the first crash point at which a row, a topic or a store differs, and where no step was reached at all.
+    /// With the first crash point at which a row, a topic or a store differs, and what differs there; and where no step was reached
+    /// at all.
     pub fn crash_everywhere(&mut self) {
         self.run();
         let plan = self.plan.clone();
@@ -54,7 +56,8 @@ impl TestDriver {
                 let found = world.outcome(&self.plan);
                 assert!(
                     found == expected,
-                    "a crash after {step:?} number {nth} changed the outcome:\n  expected {expected:?}\n  found    {found:?}"
+                    "a crash after {step:?} number {nth} changed the outcome:\n{}",
+                    difference(&expected, &found)
                 );
                 world.leave_and_check_stores(&self.plan, &format!("a crash after {step:?} number {nth}"));
             }

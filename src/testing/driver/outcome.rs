@@ -3,7 +3,7 @@
 use crate::engine::status::State;
 use crate::flow::record::{Partition, TopicName};
 use crate::flow::table::TableSpec;
-use crate::flow::timer::LAST_TURN;
+use crate::flow::timer::{LAST_TURN, is_by_time};
 use crate::ports::history::Found;
 use crate::ports::rows::RowRead;
 use crate::ports::source::TaskId;
@@ -15,9 +15,86 @@ use std::sync::Arc;
 
 /// Rows by table, messages by topic: the things by which two runs are compared. Offsets are left out, since aborted
 /// attempts and transaction markers take some.
-type Outcome = (Vec<(String, Vec<RowRead>)>, Vec<(TopicName, Vec<Message>)>);
+pub(super) type Outcome = (Vec<(String, Vec<RowRead>)>, Vec<(TopicName, Vec<Message>)>);
 /// Partition, key, value and id of a message.
 type Message = (i32, Option<Vec<u8>>, Option<Vec<u8>>, Option<String>);
+
+/// A store's last message of a key without what the wall clock says in it, which is another thing in each run: when a turn was, for
+/// when a timer is set, and when a key was heard. `None` where nothing else is said, or the key is deleted.
+fn without_wall((partition, key, value, id): Message, is_of_timers: bool) -> Option<Message> {
+    let mut value = value?;
+    if is_of_timers {
+        let is_by_wall = value.get(1) == Some(&b'{');
+        let is_turn_or_time = key.as_deref().is_some_and(|key| key == LAST_TURN || is_by_time(key));
+        if is_by_wall && is_turn_or_time {
+            return None;
+        }
+        if is_by_wall {
+            value.truncate(1);
+        }
+    } else if let Some(Ok(mut kept)) = value.get(1..).map(serde_json::from_slice::<serde_json::Value>)
+        && let Some(idle) = kept.get_mut("idle").filter(|idle| idle.get("handled_ms").is_some())
+    {
+        *idle = serde_json::Value::Null;
+        value.truncate(1);
+        value.extend_from_slice(kept.to_string().as_bytes());
+    }
+    Some((partition, key, Some(value), id))
+}
+
+/// What two outcomes do not share: rows, and messages by topic and partition. Where only ids differ, that is said.
+pub(super) fn difference(expected: &Outcome, found: &Outcome) -> String {
+    let mut out = String::new();
+    let mut tell = |line: String| {
+        out.push_str("  ");
+        out.push_str(&line);
+        out.push('\n');
+    };
+    for ((table, expected), (_, found)) in expected.0.iter().zip(&found.0) {
+        let only = |rows: &[RowRead], others: &[RowRead]| -> Vec<String> {
+            let others: Vec<String> = others.iter().map(|row| format!("{row:?}")).collect();
+            rows.iter().map(|row| format!("{row:?}")).filter(|row| !others.contains(row)).collect()
+        };
+        only(expected, found).into_iter().for_each(|row| tell(format!("table {table}: without the crash {row}")));
+        only(found, expected).into_iter().for_each(|row| tell(format!("table {table}: with it        {row}")));
+    }
+    for ((topic, expected), (_, found)) in expected.1.iter().zip(&found.1) {
+        if expected == found {
+            continue;
+        }
+        let bare = |messages: &[Message]| -> Vec<Message> {
+            let mut bare: Vec<Message> = messages
+                .iter()
+                .map(|(partition, key, value, _)| (*partition, key.clone(), value.clone(), None))
+                .collect();
+            bare.sort();
+            bare
+        };
+        if bare(expected) == bare(found) {
+            tell(format!(
+                "topic {topic}: the same messages with other ids, or in another order: do they depend on the order of two topics? \
+                 run() between them decides it"
+            ));
+            continue;
+        }
+        let only = |messages: &[Message], others: &[Message]| -> Vec<String> {
+            messages.iter().filter(|message| !others.contains(message)).map(told).collect()
+        };
+        only(expected, found)
+            .into_iter()
+            .for_each(|message| tell(format!("topic {topic}: without the crash {message}")));
+        only(found, expected).into_iter().for_each(|message| tell(format!("topic {topic}: with it        {message}")));
+    }
+    out
+}
+
+fn told((partition, key, value, id): &Message) -> String {
+    let text = |bytes: &Option<Vec<u8>>| {
+        bytes.as_ref().map_or_else(|| "none".into(), |bytes| bytes.escape_ascii().to_string())
+    };
+    let id = id.as_ref().map(|id| format!(", tg_id {id}")).unwrap_or_default();
+    format!("partition {partition}, key {}, value {}{id}", text(key), text(value))
+}
 
 impl World {
     /// Stops every instance; then each store on each disk holds the result of a replay of its changelog up to its
@@ -100,9 +177,8 @@ impl World {
                 let last: BTreeMap<_, _> =
                     messages.into_iter().map(|(partition, key, value, _)| ((partition, key), value)).collect();
                 messages = last.into_iter().map(|((partition, key), value)| (partition, key, value, None)).collect();
-                // When a turn by the wall clock was is another matter in each run.
-                let is_turn = |key: &Option<Vec<u8>>| of_timers.contains(&topic) && key.as_deref() == Some(LAST_TURN);
-                messages.retain(|(_, key, value, _)| value.is_some() && !is_turn(key));
+                let is_of_timers = of_timers.contains(&topic);
+                messages = messages.into_iter().filter_map(|message| without_wall(message, is_of_timers)).collect();
             } else {
                 let (mut ordered, mut loose): (Vec<Message>, Vec<Message>) =
                     messages.into_iter().partition(|message| origin(message).is_some());
@@ -118,5 +194,46 @@ impl World {
         };
         let tables = plan.topology.tables().into_iter().map(table).collect();
         (tables, plan.topology.outputs().into_iter().map(topic).collect())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_two_outcomes_do_not_share_is_told_by_topic_and_key_as_text() {
+        let topic = |messages: &[(&str, &str, &str)]| -> Outcome {
+            let message = |(key, value, id): &(&str, &str, &str)| {
+                let bytes = |text: &str| Some(text.as_bytes().to_vec());
+                (0, bytes(key), bytes(value), Some((*id).to_owned()))
+            };
+            (Vec::new(), vec![(TopicName::derived("out"), messages.iter().map(message).collect())])
+        };
+        let expected = topic(&[("a", "1", "x/0"), ("b", "2", "x/1")]);
+        let found = topic(&[("a", "1", "x/0"), ("b", "3", "x/1")]);
+        assert_eq!(
+            difference(&expected, &found),
+            "  topic out: without the crash partition 0, key b, value 2, tg_id x/1\n  \
+             topic out: with it        partition 0, key b, value 3, tg_id x/1\n"
+        );
+        let other = topic(&[("b", "2", "y/0"), ("a", "1", "y/1")]);
+        assert!(difference(&expected, &other).contains("the same messages with other ids"));
+        assert_eq!(difference(&expected, &expected), "");
+    }
+
+    #[test]
+    fn times_of_the_wall_clock_are_left_out() {
+        let of = |key: &[u8], value: &[u8], is_of_timers| {
+            let message = (0, Some(key.to_vec()), Some(value.to_vec()), None);
+            without_wall(message, is_of_timers).map(|(_, _, value, _)| value.unwrap())
+        };
+        assert_eq!(of(b"A123", b"\x01{\"wall\":7}", true), None);
+        assert_eq!(of(b"=key", b"\x01{\"wall\":7}", true), Some(b"\x01".to_vec()));
+        assert_eq!(of(b"=key", b"\x017", true), Some(b"\x017".to_vec()));
+        let windows = br#"{"idle":{"handled_ms":5,"timer_ms":9},"n":1}"#;
+        let bare = of(b"key", &[&[1], &windows[..]].concat(), false).unwrap();
+        assert_eq!(&bare[1..], br#"{"idle":null,"n":1}"#);
+        assert_eq!(of(b"key", b"\x01{\"idle\":{\"n\":5}}", false), Some(b"\x01{\"idle\":{\"n\":5}}".to_vec()));
     }
 }
