@@ -184,6 +184,7 @@ fn a_metric_that_nobody_knows_and_a_value_that_is_none_are_dead_letters() {
     send(&mut driver, "boiler", 0, &[("power", 0, 1.0), ("pressure", 0, 1.0)]);
     send(&mut driver, "boiler", 0, &[("mode", 0, 1.5)]);
     send(&mut driver, "boi\0ler", 0, &[("power", 0, 1.0)]);
+    driver.send_raw("readings", Some(b"boiler\xff"), Some(br#"[["power", 0, 1.0]]"#));
     send(&mut driver, "boiler", 0, &[("power", 0, 2.0)]);
     send(&mut driver, "boiler", HOUR, &[]);
     driver.run();
@@ -193,7 +194,7 @@ fn a_metric_that_nobody_knows_and_a_value_that_is_none_are_dead_letters() {
         String::from_utf8(header.unwrap()).unwrap()
     };
     let codes: Vec<String> = letters.iter().map(|letter| code("kafka_dlt-exception-fqcn", &letter.headers)).collect();
-    assert_eq!(codes, ["unknown-metric", "bad-reading", "bad-key"]);
+    assert_eq!(codes, ["unknown-metric", "bad-reading", "bad-key", "bad-key"]);
     assert_eq!(whole(&buckets(&mut driver, Tier::Days, "boiler", "power", 0)[&0], "power").sum, 2.0);
 }
 
