@@ -7,10 +7,11 @@
 //! | 404 | no such roll-up or metric, with the names that there are |
 //! | 503 | the database does not answer |
 
+use super::calendar::{self, Every};
 use super::client;
 use super::shared::Shared;
 use super::view::View;
-use crate::flow::rollup::{Bucket, Column, Measure, Metric, Packed, Plan, Point, RollUp};
+use crate::flow::rollup::{Bucket, Column, Measure, Metric, Packed, Plan, Point, RollUp, Tier};
 use crate::ports::Clock as _;
 use crate::ports::buckets::BucketRow;
 use crate::ports::clock::SystemClock;
@@ -35,6 +36,9 @@ struct Asked {
     metric: String,
     span_ms: (i64, i64),
     points: u32,
+    /// Whether the columns go by the calendar, and in which zone.
+    every: Option<(Every, String)>,
+    is_csv: bool,
 }
 
 /// Why there is no graph.
@@ -53,7 +57,7 @@ impl Refused {
 impl Asked {
     /// Reads `name=value&…`. `now_ms`: the present time, from which relative ones are counted.
     fn read(query: &str, now_ms: i64) -> Result<Self, Refused> {
-        let known = ["rollup", "device", "metric", "from", "to", "points"];
+        let known = ["rollup", "device", "metric", "from", "to", "points", "aggregate", "zone", "format"];
         let mut found: BTreeMap<&str, String> = BTreeMap::new();
         for pair in query.split('&').filter(|pair| !pair.is_empty()) {
             let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
@@ -82,7 +86,51 @@ impl Asked {
             Some(Ok(points)) if (2..=POINTS_MAX).contains(&points) => points,
             Some(_) => return Err(Refused::bad(format!("points: expected a whole number from 2 to {POINTS_MAX}"))),
         };
-        Ok(Self { rollup: found.remove("rollup"), device, metric, span_ms, points })
+        let zone = found.remove("zone");
+        if zone.as_deref().is_some_and(|zone| calendar::zone(zone).is_none()) {
+            return Err(Refused::bad(format!("zone: expected a name as Europe/Berlin, and not {zone:?}")));
+        }
+        let every = match found.get("aggregate").map(String::as_str) {
+            None | Some("auto") => None,
+            Some(word) => {
+                let every = Every::named(word).ok_or_else(|| {
+                    Refused::bad(format!("aggregate: expected auto, day, week or month, and not {word:?}"))
+                })?;
+                Some((every, zone.unwrap_or_else(|| "UTC".into())))
+            }
+        };
+        let is_csv = match found.get("format").map(String::as_str) {
+            None | Some("json") => false,
+            Some("csv") => true,
+            Some(other) => return Err(Refused::bad(format!("format: expected json or csv, and not {other:?}"))),
+        };
+        Ok(Self { rollup: found.remove("rollup"), device, metric, span_ms, points, every, is_csv })
+    }
+
+    /// The edges of the columns that a tier's buckets make; by the calendar as near to its own as they lie.
+    fn edges(&self, tier: Tier) -> Result<Vec<i64>, Refused> {
+        let Some((every, zone)) = &self.every else {
+            return Ok(Plan::in_tier(tier, self.span_ms, self.points).edges(self.span_ms));
+        };
+        let mut edges = self.by_calendar(*every, zone)?;
+        edges.iter_mut().for_each(|edge| *edge -= edge.rem_euclid(tier.bucket_ms()));
+        edges.dedup();
+        Ok(edges)
+    }
+
+    fn by_calendar(&self, every: Every, zone: &str) -> Result<Vec<i64>, Refused> {
+        let zone = calendar::zone(zone).ok_or_else(|| Refused::bad("zone: unknown"))?;
+        every.edges(self.span_ms, &zone, POINTS_MAX).ok_or_else(|| {
+            Refused::bad(format!("aggregate: the span has more than {POINTS_MAX} of them; ask for a shorter one"))
+        })
+    }
+
+    /// The coarsest tier that has a bucket for each column.
+    fn tier(&self) -> Result<Tier, Refused> {
+        let Some((every, zone)) = &self.every else { return Ok(Plan::of(self.span_ms, self.points).tier) };
+        let edges = self.by_calendar(*every, zone)?;
+        let fits = |tier: &Tier| edges.iter().all(|edge| edge.rem_euclid(tier.bucket_ms()) == 0);
+        Ok(Tier::ALL.into_iter().rev().find(fits).unwrap_or(Tier::Quarters))
     }
 }
 
@@ -125,17 +173,17 @@ pub(super) async fn series(State(shared): State<Shared>, RawQuery(query): RawQue
     let answered = tokio::task::spawn_blocking(move || {
         let answer = answer(&*shared.view, &asked, SystemClock::default().now().0);
         drop(permit);
-        answer
+        answer.map(|answer| if asked.is_csv { csv::response(&answer) } else { body(StatusCode::OK, &answer) })
     });
     match answered.await {
-        Ok(Ok(answer)) => body(StatusCode::OK, &answer),
+        Ok(Ok(response)) => response,
         Ok(Err(refused)) => refused.into_response(),
         Err(_) => StatusCode::INTERNAL_SERVER_ERROR.into_response(),
     }
 }
 
 fn answer(view: &dyn View, asked: &Asked, now_ms: i64) -> Result<Value, Refused> {
-    let Asked { rollup, device, metric, span_ms: (from_ms, to_ms), points } = asked;
+    let Asked { rollup, device, metric, span_ms: (from_ms, to_ms), every, .. } = asked;
     let rollups = view.roll_ups();
     let chosen = rollups.iter().find(|known| rollup.as_ref().is_none_or(|name| *name == known.name));
     let not_found = |error| Refused { code: StatusCode::NOT_FOUND, error };
@@ -145,13 +193,14 @@ fn answer(view: &dyn View, asked: &Asked, now_ms: i64) -> Result<Value, Refused>
     })?;
     let described =
         chosen.metric(metric).ok_or_else(|| not_found(format!("{} has no metric {metric}", chosen.name)))?;
-    let mut plan = Plan::of((*from_ms, *to_ms), *points);
+    let mut tier = asked.tier()?;
+    let mut edges = asked.edges(tier)?;
     let mut reason = None;
-    let (mut found, mut version) = read(view, chosen, &described, asked, plan)?;
+    let (mut found, mut version) = read(view, chosen, &described, asked, (tier, &edges))?;
     // A span that a tier does not keep any more is told of the next one.
-    while let Some(parent) = plan.tier.parent() {
-        let coarser = Plan::in_tier(parent, (*from_ms, *to_ms), *points);
-        let (of_parent, version_of_parent) = read(view, chosen, &described, asked, coarser)?;
+    while let Some(parent) = tier.parent() {
+        let coarser = asked.edges(parent)?;
+        let (of_parent, version_of_parent) = read(view, chosen, &described, asked, (parent, &coarser))?;
         let begins = found.range(from_ms..).next().map(|(start, _)| *start);
         let earlier = of_parent.range(from_ms..).next().map(|(start, _)| start.saturating_add(parent.bucket_ms()));
         let is_kept = earlier.is_none_or(|end| begins.is_some_and(|begins| begins < end));
@@ -159,12 +208,11 @@ fn answer(view: &dyn View, asked: &Asked, now_ms: i64) -> Result<Value, Refused>
             break;
         }
         reason = Some(match begins {
-            Some(begins) => format!("{} are kept from {begins} on", plan.tier.word()),
-            None => format!("{} are not kept of that span", plan.tier.word()),
+            Some(begins) => format!("{} are kept from {begins} on", tier.word()),
+            None => format!("{} are not kept of that span", tier.word()),
         });
-        (plan, found, version) = (coarser, of_parent, version_of_parent);
+        (tier, edges, found, version) = (parent, coarser, of_parent, version_of_parent);
     }
-    let edges = plan.edges((*from_ms, *to_ms));
     let columns = described.columns(&edges, &found, now_ms);
     let columns =
         columns.map_err(|error| Refused { code: StatusCode::INTERNAL_SERVER_ERROR, error: error.to_string() })?;
@@ -175,8 +223,10 @@ fn answer(view: &dyn View, asked: &Asked, now_ms: i64) -> Result<Value, Refused>
         "metric": metric,
         "from_ms": from_ms,
         "to_ms": to_ms,
-        "tier": plan.tier.word(),
-        "column_ms": plan.column_ms,
+        "tier": tier.word(),
+        "column_ms": if every.is_none() { edges.first().zip(edges.get(1)).map(|(start, end)| end - start) } else { None },
+        "aggregate": every.as_ref().map(|(every, _)| every.word()),
+        "zone": every.as_ref().map(|(_, zone)| zone),
         "reason": reason,
         "version": version,
         "last_reading_ms": last,
@@ -190,14 +240,13 @@ fn read(
     rollup: &RollUp,
     metric: &Metric,
     asked: &Asked,
-    plan: Plan,
+    (tier, edges): (Tier, &[i64]),
 ) -> Result<(BTreeMap<i64, Bucket>, i64), Refused> {
-    let Plan { tier, column_ms } = plan;
-    let (from_ms, to_ms) = asked.span_ms;
-    // One row in front of the first column has the reading that holds in it.
-    let first = from_ms.saturating_sub(column_ms).saturating_sub(tier.row_ms());
+    let (Some(begins), Some(ends)) = (edges.first(), edges.last()) else { return Ok((BTreeMap::new(), 0)) };
+    // One row in front of the first column has the reading that holds in it, and one bucket behind the last one ends it.
+    let first = begins.saturating_sub(tier.row_ms());
     let first = first - first.rem_euclid(tier.row_ms());
-    let span = (first, to_ms.saturating_add(column_ms).saturating_add(1));
+    let span = (first, ends.saturating_add(tier.bucket_ms()));
     let rows = view.buckets(&rollup.table(tier), (&asked.device, &asked.metric), span);
     let rows = rows.map_err(|error| Refused { code: StatusCode::SERVICE_UNAVAILABLE, error })?;
     let (mut found, mut newest) = (BTreeMap::new(), 0);
@@ -362,6 +411,31 @@ mod tests {
         assert_eq!(wrong.error, "no such roll-up; there are: home");
     }
 
+    /// Sentence 9: of hours where the zone's days begin with one, of quarters where they do not, and of days of UTC where these are all
+    /// that is kept, which is said.
+    #[test]
+    fn days_of_a_zone_are_made_of_the_tier_whose_buckets_they_begin_with_and_add_up() {
+        let tiers = [(Tier::Quarters, 0), (Tier::Hours, 0), (Tier::Days, 0)];
+        let view = tables(&tiers, 40 * DAY_MS);
+        let ask = |view: &Tables, query: &str| answer(view, &asked(query), 40 * DAY_MS).unwrap();
+        let n = |answer: &Value| {
+            let columns = answer["columns"].as_array().unwrap();
+            columns.iter().map(|column| column["n"].as_u64().unwrap_or(0)).collect::<Vec<u64>>()
+        };
+        let told = ask(&view, "from=now-3d&aggregate=day&zone=Europe/Berlin");
+        assert_eq!((&told["tier"], &told["zone"], n(&told)), (&json!("hours"), &json!("Europe/Berlin"), vec![24, 24, 24, 1]));
+        let told = ask(&view, "from=now-3d&aggregate=day&zone=Asia/Kolkata");
+        assert_eq!((&told["tier"], n(&told)), (&json!("quarters"), vec![96, 96, 96, 22]));
+        let told = ask(&view, "from=now-3d&aggregate=day");
+        assert_eq!((&told["tier"], n(&told)), (&json!("days"), vec![1, 1, 1]));
+        let told = ask(&view, "from=now-21d&aggregate=week&zone=Europe/Berlin");
+        assert_eq!(n(&told).iter().sum::<u64>(), 22 * 24 + 1, "{told}");
+        let view = tables(&[(Tier::Days, 0)], 40 * DAY_MS);
+        let told = ask(&view, "from=now-3d&aggregate=day&zone=Europe/Berlin");
+        assert_eq!((&told["tier"], n(&told)), (&json!("days"), vec![1, 1, 1, 1]));
+        assert_eq!(told["reason"], "hours are not kept of that span");
+    }
+
     #[test]
     fn a_question_names_a_device_a_metric_and_a_span() {
         let read = |query: &str| Asked::read(query, 10 * DAY_MS);
@@ -380,6 +454,10 @@ mod tests {
             "device=a&metric=b&points=1",
             "device=a&metric=b&points=5001",
             "device=a&metric=b&point=1",
+            "device=a&metric=b&aggregate=hour",
+            "device=a&metric=b&zone=Berlin",
+            "device=a&metric=b&format=xml",
+            "device=a&metric=b&from=now-99y&aggregate=day",
             "device=%ff&metric=b",
         ] {
             assert_eq!(read(wrong).unwrap_err().code, StatusCode::BAD_REQUEST, "{wrong}");

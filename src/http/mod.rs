@@ -23,8 +23,10 @@
 //! login: bind it to an address that only those reach who may read the numbers, and write readings where there is a roll-up; nothing
 //! else here changes anything.
 
+mod calendar;
 pub mod client;
 mod connections;
+mod csv;
 mod graph;
 mod health;
 mod hosts;
