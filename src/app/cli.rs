@@ -71,6 +71,8 @@ pub(crate) enum Command {
     Audit(OutputArguments),
     /// Read the stores of a running service (a key, a prefix, how much there is), or make them anew
     State(StateArguments),
+    /// Make, list and take back the tokens of those who may see roll-ups and write readings
+    Token(TokenArguments),
     /// Print or check the settings
     Config(ConfigArguments),
 }
@@ -345,6 +347,45 @@ pub(crate) enum StateCommand {
     Size {
         #[command(flatten)]
         output: OutputArguments,
+    },
+}
+
+#[derive(Args, Debug)]
+#[command(arg_required_else_help = true)]
+pub(crate) struct TokenArguments {
+    /// The roll-up; otherwise the first one
+    #[arg(long, global = true, value_name = "NAME")]
+    pub rollup: Option<String>,
+    #[command(subcommand)]
+    pub command: TokenCommand,
+}
+
+#[derive(Subcommand, Debug)]
+pub(crate) enum TokenCommand {
+    /// Print a new token, in the place of one that its holder had; it is not kept, and never printed again
+    #[command(after_help = "Example: tidegate token create ada --home maple-street-7\n         \
+    tidegate token create telegraf --write")]
+    Create {
+        /// Who holds it
+        holder: String,
+        /// For the devices of this home alone
+        #[arg(long, value_name = "HOME")]
+        home: Option<String>,
+        /// For this device alone; may be repeated
+        #[arg(long, value_name = "DEVICE")]
+        device: Vec<String>,
+        /// Also to write readings, and to describe and delete devices
+        #[arg(long)]
+        write: bool,
+    },
+    /// Print who holds a token, and what it is for
+    #[command(after_help = "Example: tidegate token list -o json")]
+    List(OutputArguments),
+    /// Take a token back
+    #[command(after_help = "Example: tidegate token revoke ada")]
+    Revoke {
+        /// Who holds it
+        holder: String,
     },
 }
 

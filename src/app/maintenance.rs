@@ -64,7 +64,8 @@ impl Maintenance {
         let thread = spawn("maintenance", move || upkeep.run())?;
         if let Some(schema) = schema {
             let is_over = Arc::clone(&life.is_over);
-            spawn("outbox", move || look_after(schema, &is_over))?; // nothing is lost where the process ends meanwhile
+            let service = service.clone();
+            spawn("outbox", move || look_after(schema, &service, &is_over))?; // nothing is lost where the process ends meanwhile
         }
         Ok(Self { slot, owner, life, thread: Some(thread) })
     }
@@ -158,8 +159,9 @@ impl Upkeep {
     }
 }
 
-/// Makes and drops partitions of the outbox.
-fn look_after(mut schema: PostgresSchema, is_over: &AtomicBool) {
+/// Makes and drops partitions of the outbox and of roll-ups.
+#[cfg_attr(not(feature = "http"), expect(unused_variables, reason = "roll-ups are served over HTTP"))]
+fn look_after(mut schema: PostgresSchema, service: &Service, is_over: &AtomicBool) {
     let mut rounds = 0;
     while !is_over.load(Ordering::Acquire) {
         std::thread::sleep(ROUND);
@@ -174,6 +176,10 @@ fn look_after(mut schema: PostgresSchema, is_over: &AtomicBool) {
             }
             Ok(_) => {}
             Err(fault) => tracing::warn!(error = %fault, "the outbox could not be looked after; trying again"),
+        }
+        #[cfg(feature = "http")]
+        if let Err(fault) = crate::app::rollups::maintain(service) {
+            tracing::warn!(error = %fault, "the tables of roll-ups could not be looked after; trying again");
         }
     }
 }

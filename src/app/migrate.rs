@@ -4,6 +4,8 @@ use crate::app::application::App;
 use crate::app::exit::Exit;
 use crate::app::failure::Failure;
 use crate::app::logging;
+#[cfg(feature = "http")]
+use crate::app::rollups;
 use crate::app::service::Service;
 use crate::ports::schema::Schema as _;
 use crate::settings::Need;
@@ -28,6 +30,10 @@ pub(super) fn migrate(app: &App, out: &mut dyn Write) -> Result<Exit, Failure> {
         writeln!(out, "applied  {name}")?;
     }
     let maintained = schema.maintain().map_err(said)?;
+    #[cfg(feature = "http")]
+    for name in rollups::create(&service).map_err(said)? {
+        writeln!(out, "created  {name}")?;
+    }
     writeln!(out, "ok  {} migrations applied, {} outbox partitions created", applied.len(), maintained.created)?;
     Ok(Exit::Done)
 }

@@ -40,6 +40,8 @@ mod rebuild;
 mod renamed;
 #[cfg(all(feature = "kafka", feature = "postgres"))]
 mod repair;
+#[cfg(all(feature = "kafka", feature = "postgres", feature = "http"))]
+mod rollups;
 #[cfg(all(feature = "kafka", feature = "postgres"))]
 mod run;
 #[cfg(all(feature = "kafka", feature = "postgres"))]
@@ -52,6 +54,8 @@ mod state;
 #[cfg(all(feature = "kafka", feature = "postgres"))]
 mod stores;
 mod table;
+#[cfg(all(feature = "kafka", feature = "postgres", feature = "http"))]
+mod token;
 mod topics;
 #[cfg(all(feature = "kafka", feature = "postgres"))]
 mod watch;
@@ -166,6 +170,12 @@ impl App {
             Command::State(arguments) => state::state(self, &arguments, out),
             #[cfg(not(feature = "http"))]
             Command::State(_) => Err(Failure::message("this build asks nobody; build it with the feature `http`")),
+            #[cfg(all(feature = "kafka", feature = "postgres", feature = "http"))]
+            Command::Token(arguments) => token::token(self, &arguments, out),
+            #[cfg(not(all(feature = "kafka", feature = "postgres", feature = "http")))]
+            Command::Token(_) => {
+                Err(Failure::message("this build serves no roll-ups; build it with the features `kafka`, `postgres` and `http`"))
+            }
             #[cfg(feature = "sqlite")]
             Command::Demo(arguments) => demo::demo(self, &arguments, out),
             #[cfg(not(feature = "sqlite"))]

@@ -2,7 +2,7 @@
 
 use crate::adapters::kafka::{KafkaChangelog, KafkaHistory, KafkaSink, KafkaSource, TopicLimits, too_few_descriptors};
 #[cfg(feature = "http")]
-use crate::adapters::postgres::PostgresBuckets;
+use crate::adapters::postgres::PostgresRollUps;
 use crate::adapters::postgres::{PostgresSchema, refuse_lent_connections};
 use crate::app::application::{App, check_client};
 use crate::app::baseline;
@@ -38,7 +38,7 @@ use crate::flow::rollup::RollUp;
 use crate::http::{self, About, Server, Untaken, View};
 use crate::ports::Fault;
 #[cfg(feature = "http")]
-use crate::ports::buckets::{BucketRow, Buckets as _};
+use crate::ports::rollups::RollUpTables;
 use crate::ports::changelog::ChangelogReader;
 use crate::ports::clock::{Clock as _, SystemClock};
 use crate::ports::factories::{ChangelogFactory, HistoryFactory};
@@ -187,6 +187,7 @@ impl Page {
             queries: OnceLock::new(),
             roll_ups: service.topology.roll_ups().to_vec(),
             readers: Readers::new(service)?,
+            wants_tokens: service.settings.http.login == crate::settings::Login::Token,
             intake: Intake::new(service.kafka.clone()),
         });
         let address = service.settings.http.address;
@@ -249,12 +250,13 @@ struct Process {
     queries: OnceLock<Queries>,
     roll_ups: Vec<RollUp>,
     readers: Readers,
+    wants_tokens: bool,
     intake: Intake,
 }
 
 /// Connections for graphs, each in one hand at a time; made when they are first needed.
 #[cfg(feature = "http")]
-struct Readers(Vec<Mutex<PostgresBuckets>>);
+struct Readers(Vec<Mutex<PostgresRollUps>>);
 
 #[cfg(feature = "http")]
 impl Readers {
@@ -263,11 +265,11 @@ impl Readers {
 
     fn new(service: &Service) -> Result<Self, Fault> {
         let count = if service.topology.roll_ups().is_empty() { 0 } else { Self::COUNT };
-        (0..count).map(|_| service.buckets().map(Mutex::new)).collect::<Result<_, _>>().map(Self)
+        (0..count).map(|_| service.roll_up_tables().map(Mutex::new)).collect::<Result<_, _>>().map(Self)
     }
 
     /// Works with one that is free, or waits for the first one.
-    fn with<T>(&self, work: impl FnOnce(&mut PostgresBuckets) -> Result<T, Fault>) -> Result<T, String> {
+    fn with<T>(&self, work: impl FnOnce(&mut PostgresRollUps) -> Result<T, Fault>) -> Result<T, String> {
         let free = self.0.iter().find_map(|reader| reader.try_lock().ok());
         let mut reader = match free {
             Some(reader) => reader,
@@ -312,8 +314,12 @@ impl View for Process {
         &self.roll_ups
     }
 
-    fn buckets(&self, table: &str, of: (&str, &str), span_ms: (i64, i64)) -> Result<Vec<BucketRow>, String> {
-        self.readers.with(|reader| reader.rows(table, of, span_ms))
+    fn roll_up_tables(&self, work: &mut dyn FnMut(&mut dyn RollUpTables) -> Result<(), Fault>) -> Result<(), String> {
+        self.readers.with(|reader| work(reader))
+    }
+
+    fn wants_tokens(&self) -> bool {
+        self.wants_tokens
     }
 
     fn ingest(&self, rollup: &RollUp, records: Vec<(String, Vec<u8>)>) -> Result<(), Untaken> {

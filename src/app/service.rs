@@ -2,7 +2,7 @@
 
 use crate::adapters::kafka::{GroupProtocol, KafkaAdmin, KafkaHistory, KafkaSettings, MAX_POLL_INTERVAL};
 #[cfg(feature = "http")]
-use crate::adapters::postgres::PostgresBuckets;
+use crate::adapters::postgres::PostgresRollUps;
 use crate::adapters::postgres::{PostgresHistory, PostgresRows, PostgresSchema};
 use crate::app::application::as_set;
 use crate::app::failure::Failure;
@@ -72,10 +72,10 @@ impl Service {
         PostgresRows::new(&self.settings.database, self.topology.name(), self.topology.name())
     }
 
-    /// For graphs of roll-ups.
+    /// The tables of roll-ups.
     #[cfg(feature = "http")]
-    pub(super) fn buckets(&self) -> Result<PostgresBuckets, Fault> {
-        PostgresBuckets::new(&self.settings.database)
+    pub(super) fn roll_up_tables(&self) -> Result<PostgresRollUps, Fault> {
+        PostgresRollUps::new(&self.settings.database)
     }
 
     /// The database as the audit reads it, once its tables are known to be there.

@@ -2,6 +2,7 @@
 
 use crate::ports::Clock as _;
 use crate::ports::clock::SystemClock;
+use std::collections::BTreeMap;
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{TcpStream, ToSocketAddrs};
 use std::time::Duration;
@@ -117,6 +118,19 @@ pub(super) fn decode(text: &str) -> Option<String> {
         }
     }
     String::from_utf8(out).ok()
+}
+
+/// Reads `name=value&…`; no other names than `known` are taken.
+pub(super) fn parameters(query: &str, known: &[&str]) -> Result<BTreeMap<String, String>, String> {
+    let pair = |pair: &str| {
+        let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+        if !known.contains(&name) {
+            return Err(format!("{name}: unknown; there are {}", known.join(", ")));
+        }
+        let value = decode(value).ok_or_else(|| format!("{name}: no UTF-8 text in % notation"))?;
+        Ok((name.to_owned(), value))
+    };
+    query.split('&').filter(|pair| !pair.is_empty()).map(pair).collect()
 }
 
 #[cfg(test)]

@@ -8,8 +8,11 @@ use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
 /// The numbers of a column, by their names in JSON.
-const NUMBERS: [&str; 13] = [
+const NUMBERS: [&str; 16] = [
     "n",
+    "devices",
+    "total",
+    "average",
     "sum",
     "min",
     "max",

@@ -4,20 +4,22 @@
 //! |---|---|
 //! | 200 | the columns, with the tier that they are made of and why |
 //! | 400 | the question is none, or asks for more columns than there can be |
-//! | 404 | no such roll-up or metric, with the names that there are |
+//! | 401 | a token is needed: [`access`](super::access) |
+//! | 404 | no such roll-up or metric, or no such device in sight |
 //! | 503 | the database does not answer |
 
+use super::access::{Asker, challenge};
 use super::calendar::{self, Every};
-use super::client;
+use super::refused::{Refused, body};
 use super::shared::Shared;
-use super::view::View;
+use super::view::{View, with_tables};
+use super::{client, csv};
 use crate::flow::rollup::{Bucket, Column, Measure, Metric, Packed, Plan, Point, RollUp, Tier};
 use crate::ports::Clock as _;
-use crate::ports::buckets::BucketRow;
+use crate::ports::rollups::{Device, WantedDevices};
 use crate::ports::clock::SystemClock;
 use axum::extract::{RawQuery, State};
-use axum::http::StatusCode;
-use axum::http::header::CONTENT_TYPE;
+use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use serde_json::{Map, Value, json};
 use std::collections::BTreeMap;
@@ -28,11 +30,26 @@ const POINTS_MAX: u32 = 5_000;
 /// The longest span: a hundred years.
 const SPAN_MS_MAX: i64 = 100 * 366 * 86_400_000;
 
+/// What a question may name.
+const PARAMETERS: [&str; 11] =
+    ["rollup", "device", "home", "room", "metric", "from", "to", "points", "aggregate", "zone", "format"];
+/// Devices that are added up; more are refused.
+const DEVICES_MAX: u32 = 1_000;
+
+/// Whose graph is wanted.
+#[derive(Clone, PartialEq, Eq, Debug)]
+enum Of {
+    /// A device's.
+    Device(String),
+    /// The sum of all devices of a home, of a room, or of a home's room.
+    All { home: Option<String>, room: Option<String> },
+}
+
 /// A question for a graph.
 #[derive(Clone, PartialEq, Eq, Debug)]
 struct Asked {
     rollup: Option<String>,
-    device: String,
+    of: Of,
     metric: String,
     span_ms: (i64, i64),
     points: u32,
@@ -41,35 +58,17 @@ struct Asked {
     is_csv: bool,
 }
 
-/// Why there is no graph.
-#[derive(Clone, PartialEq, Eq, Debug)]
-struct Refused {
-    code: StatusCode,
-    error: String,
-}
-
-impl Refused {
-    fn bad(error: impl Into<String>) -> Self {
-        Self { code: StatusCode::BAD_REQUEST, error: error.into() }
-    }
-}
-
 impl Asked {
     /// Reads `name=value&…`. `now_ms`: the present time, from which relative ones are counted.
     fn read(query: &str, now_ms: i64) -> Result<Self, Refused> {
-        let known = ["rollup", "device", "metric", "from", "to", "points", "aggregate", "zone", "format"];
-        let mut found: BTreeMap<&str, String> = BTreeMap::new();
-        for pair in query.split('&').filter(|pair| !pair.is_empty()) {
-            let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
-            if !known.contains(&name) {
-                return Err(Refused::bad(format!("{name}: unknown; there are {}", known.join(", "))));
-            }
-            let value =
-                client::decode(value).ok_or_else(|| Refused::bad(format!("{name}: no UTF-8 text in % notation")))?;
-            found.insert(name, value);
-        }
-        let mut wanted = |name: &str| found.remove(name).ok_or_else(|| Refused::bad(format!("{name}: is missing")));
-        let (device, metric) = (wanted("device")?, wanted("metric")?);
+        let mut found = client::parameters(query, &PARAMETERS).map_err(Refused::bad)?;
+        let metric = found.remove("metric").ok_or_else(|| Refused::bad("metric: is missing"))?;
+        let of = match (found.remove("device"), found.remove("home"), found.remove("room")) {
+            (Some(device), None, None) => Of::Device(device),
+            (None, home, room) if home.is_some() || room.is_some() => Of::All { home, room },
+            (None, ..) => return Err(Refused::bad("device: is missing; or a home, a room, or both")),
+            (Some(_), ..) => return Err(Refused::bad("device: is one, and not with a home or a room")),
+        };
         let time = |name: &str, other: &str| {
             let text = found.get(name).map_or(other, String::as_str);
             instant(text, now_ms).ok_or_else(|| {
@@ -86,7 +85,7 @@ impl Asked {
             Some(Ok(points)) if (2..=POINTS_MAX).contains(&points) => points,
             Some(_) => return Err(Refused::bad(format!("points: expected a whole number from 2 to {POINTS_MAX}"))),
         };
-        let zone = found.remove("zone");
+        let zone = found.remove("zone").filter(|zone| !zone.is_empty());
         if zone.as_deref().is_some_and(|zone| calendar::zone(zone).is_none()) {
             return Err(Refused::bad(format!("zone: expected a name as Europe/Berlin, and not {zone:?}")));
         }
@@ -104,7 +103,7 @@ impl Asked {
             Some("csv") => true,
             Some(other) => return Err(Refused::bad(format!("format: expected json or csv, and not {other:?}"))),
         };
-        Ok(Self { rollup: found.remove("rollup"), device, metric, span_ms, points, every, is_csv })
+        Ok(Self { rollup: found.remove("rollup"), of, metric, span_ms, points, every, is_csv })
     }
 
     /// The edges of the columns that a tier's buckets make; by the calendar as near to its own as they lie.
@@ -161,65 +160,69 @@ fn instant(text: &str, now_ms: i64) -> Option<i64> {
 }
 
 /// `/api/series`.
-pub(super) async fn series(State(shared): State<Shared>, RawQuery(query): RawQuery) -> Response {
+pub(super) async fn series(State(shared): State<Shared>, RawQuery(query): RawQuery, headers: HeaderMap) -> Response {
     let asked = match Asked::read(query.as_deref().unwrap_or_default(), SystemClock::default().now().0) {
         Ok(asked) => asked,
         Err(refused) => return refused.into_response(),
     };
     let Some(permit) = shared.reads.turn(true, false).await else {
-        return Refused { code: StatusCode::SERVICE_UNAVAILABLE, error: "too many reads at a time".into() }
-            .into_response();
+        return Refused::unavailable("too many reads at a time").into_response();
     };
     let answered = tokio::task::spawn_blocking(move || {
-        let answer = answer(&*shared.view, &asked, SystemClock::default().now().0);
+        let view = &*shared.view;
+        let answer = chosen(view, asked.rollup.as_deref()).and_then(|rollup| {
+            let asker = Asker::of(view, rollup, &headers)?;
+            answer(view, rollup, &asker, &asked, SystemClock::default().now().0)
+        });
         drop(permit);
-        answer.map(|answer| if asked.is_csv { csv::response(&answer) } else { body(StatusCode::OK, &answer) })
+        match answer {
+            Ok(answer) if asked.is_csv => csv::response(&answer),
+            Ok(answer) => body(StatusCode::OK, &answer),
+            Err(refused) => challenge(refused),
+        }
     });
-    match answered.await {
-        Ok(Ok(response)) => response,
-        Ok(Err(refused)) => refused.into_response(),
-        Err(_) => StatusCode::INTERNAL_SERVER_ERROR.into_response(),
-    }
+    answered.await.unwrap_or_else(|_| StatusCode::INTERNAL_SERVER_ERROR.into_response())
 }
 
-fn answer(view: &dyn View, asked: &Asked, now_ms: i64) -> Result<Value, Refused> {
-    let Asked { rollup, device, metric, span_ms: (from_ms, to_ms), every, .. } = asked;
+/// The roll-up of that name, or the first one.
+pub(super) fn chosen<'a>(view: &'a dyn View, wanted: Option<&str>) -> Result<&'a RollUp, Refused> {
     let rollups = view.roll_ups();
-    let chosen = rollups.iter().find(|known| rollup.as_ref().is_none_or(|name| *name == known.name));
-    let not_found = |error| Refused { code: StatusCode::NOT_FOUND, error };
-    let chosen = chosen.ok_or_else(|| {
+    rollups.iter().find(|known| wanted.is_none_or(|name| *name == known.name)).ok_or_else(|| {
         let names: Vec<&str> = rollups.iter().map(|known| known.name.as_str()).collect();
-        not_found(format!("no such roll-up; there are: {}", names.join(", ")))
-    })?;
+        Refused::not_found(format!("no such roll-up; there are: {}", names.join(", ")))
+    })
+}
+
+fn answer(view: &dyn View, rollup: &RollUp, asker: &Asker, asked: &Asked, now_ms: i64) -> Result<Value, Refused> {
+    let Asked { of, metric, span_ms: (from_ms, to_ms), every, .. } = asked;
     let described =
-        chosen.metric(metric).ok_or_else(|| not_found(format!("{} has no metric {metric}", chosen.name)))?;
+        rollup.metric(metric).ok_or_else(|| Refused::not_found(format!("{} has no metric {metric}", rollup.name)))?;
+    let devices = match of {
+        Of::Device(device) => vec![asker.device(view, rollup, device)?],
+        Of::All { home, room } => all_of(view, rollup, asker, (home, room))?,
+    };
+    let series = Series { view, rollup, metric: &described, asked, devices: &devices };
     let mut tier = asked.tier()?;
     let mut edges = asked.edges(tier)?;
     let mut reason = None;
-    let (mut found, mut version) = read(view, chosen, &described, asked, (tier, &edges))?;
+    let mut found = series.read(tier, &edges)?;
     // A span that a tier does not keep any more is told of the next one.
     while let Some(parent) = tier.parent() {
         let coarser = asked.edges(parent)?;
-        let (of_parent, version_of_parent) = read(view, chosen, &described, asked, (parent, &coarser))?;
-        let begins = found.range(from_ms..).next().map(|(start, _)| *start);
-        let earlier = of_parent.range(from_ms..).next().map(|(start, _)| start.saturating_add(parent.bucket_ms()));
-        let is_kept = earlier.is_none_or(|end| begins.is_some_and(|begins| begins < end));
-        if is_kept {
+        let of_parent = series.read(parent, &coarser)?;
+        let begins = found.begins(*from_ms);
+        let earlier = of_parent.begins(*from_ms).map(|start| start.saturating_add(parent.bucket_ms()));
+        if earlier.is_none_or(|end| begins.is_some_and(|begins| begins < end)) {
             break;
         }
         reason = Some(match begins {
             Some(begins) => format!("{} are kept from {begins} on", tier.word()),
             None => format!("{} are not kept of that span", tier.word()),
         });
-        (tier, edges, found, version) = (parent, coarser, of_parent, version_of_parent);
+        (tier, edges, found) = (parent, coarser, of_parent);
     }
-    let columns = described.columns(&edges, &found, now_ms);
-    let columns =
-        columns.map_err(|error| Refused { code: StatusCode::INTERNAL_SERVER_ERROR, error: error.to_string() })?;
-    let last = found.range(..*to_ms).next_back().map(|(_, bucket)| bucket.last.at_ms);
-    Ok(json!({
-        "rollup": chosen.name,
-        "device": device,
+    let mut told = json!({
+        "rollup": rollup.name,
         "metric": metric,
         "from_ms": from_ms,
         "to_ms": to_ms,
@@ -228,44 +231,158 @@ fn answer(view: &dyn View, asked: &Asked, now_ms: i64) -> Result<Value, Refused>
         "aggregate": every.as_ref().map(|(every, _)| every.word()),
         "zone": every.as_ref().map(|(_, zone)| zone),
         "reason": reason,
-        "version": version,
-        "last_reading_ms": last,
-        "columns": columns.iter().map(told).collect::<Vec<Value>>(),
-    }))
+        "version": found.version,
+        "last_reading_ms": found.last(*to_ms),
+    });
+    let (whose, columns) = match of {
+        Of::Device(device) => {
+            let buckets = found.of.first().map_or_else(BTreeMap::new, Clone::clone);
+            let columns = described.columns(&edges, &buckets, now_ms).map_err(damaged)?;
+            (json!({ "device": device }), columns.iter().map(told_of_one).collect())
+        }
+        Of::All { home, room } => {
+            let of_each = found.of.iter().map(|buckets| described.columns(&edges, buckets, now_ms).map_err(damaged));
+            let of_each = of_each.collect::<Result<Vec<_>, _>>()?;
+            (json!({ "home": home, "room": room, "devices": devices.len() }), sums(&edges, &of_each))
+        }
+    };
+    if let (Value::Object(told), Value::Object(whose)) = (&mut told, whose) {
+        told.extend(whose);
+        told.insert("columns".into(), Value::Array(columns));
+    }
+    Ok(told)
 }
 
-/// The buckets of a tier, by their starts, with those on both sides of the span; and the highest version of their rows.
-fn read(
+/// The devices of a home or room, as far as they are in sight.
+fn all_of(
     view: &dyn View,
     rollup: &RollUp,
-    metric: &Metric,
-    asked: &Asked,
-    (tier, edges): (Tier, &[i64]),
-) -> Result<(BTreeMap<i64, Bucket>, i64), Refused> {
-    let (Some(begins), Some(ends)) = (edges.first(), edges.last()) else { return Ok((BTreeMap::new(), 0)) };
-    // One row in front of the first column has the reading that holds in it, and one bucket behind the last one ends it.
-    let first = begins.saturating_sub(tier.row_ms());
-    let first = first - first.rem_euclid(tier.row_ms());
-    let span = (first, ends.saturating_add(tier.bucket_ms()));
-    let rows = view.buckets(&rollup.table(tier), (&asked.device, &asked.metric), span);
-    let rows = rows.map_err(|error| Refused { code: StatusCode::SERVICE_UNAVAILABLE, error })?;
-    let (mut found, mut newest) = (BTreeMap::new(), 0);
-    let damaged = |error: String| Refused { code: StatusCode::INTERNAL_SERVER_ERROR, error };
-    for BucketRow { start_ms, version, buckets } in rows {
-        newest = version.max(newest);
-        let slots =
-            Packed::from(buckets).slots(start_ms, tier.bucket_ms()).map_err(|error| damaged(error.to_string()))?;
-        for (number, slot) in slots {
-            if let Some(bucket) = slot.whole(metric).map_err(|error| damaged(error.to_string()))? {
-                found.insert(start_ms + i64::from(number) * tier.bucket_ms(), bucket);
+    asker: &Asker,
+    (home, room): (&Option<String>, &Option<String>),
+) -> Result<Vec<Device>, Refused> {
+    let (home, room, limit) = (home.clone(), room.clone(), DEVICES_MAX + 1);
+    let found = match asker.narrow(WantedDevices { home, room, limit, ..WantedDevices::default() }) {
+        Some(wanted) => with_tables(view, |tables| tables.devices(&rollup.name, &wanted))?,
+        None => Vec::new(),
+    };
+    if found.is_empty() {
+        return Err(Refused::not_found("there is no such home or room with a device in sight"));
+    }
+    if found.len() > DEVICES_MAX as usize {
+        return Err(Refused::bad(format!("more than {DEVICES_MAX} devices: ask for a room of the home")));
+    }
+    Ok(found)
+}
+
+#[expect(clippy::needless_pass_by_value, reason = "an error that is mapped")]
+fn damaged(error: impl ToString) -> Refused {
+    Refused { code: StatusCode::INTERNAL_SERVER_ERROR, error: error.to_string() }
+}
+
+/// What is read for an answer.
+struct Series<'a> {
+    view: &'a dyn View,
+    rollup: &'a RollUp,
+    metric: &'a Metric,
+    asked: &'a Asked,
+    devices: &'a [Device],
+}
+
+/// The buckets of a tier, by their starts, with those on both sides of the span, of each device; and the highest version of their
+/// rows.
+struct Found {
+    of: Vec<BTreeMap<i64, Bucket>>,
+    version: i64,
+}
+
+impl Found {
+    /// The start of the first bucket from a time on.
+    fn begins(&self, from_ms: i64) -> Option<i64> {
+        self.of.iter().filter_map(|buckets| buckets.range(from_ms..).next().map(|(start, _)| *start)).min()
+    }
+
+    /// The time of the last reading in front of another.
+    fn last(&self, to_ms: i64) -> Option<i64> {
+        let last = |buckets: &BTreeMap<i64, Bucket>| Some(buckets.range(..to_ms).next_back()?.1.last.at_ms);
+        self.of.iter().filter_map(last).max()
+    }
+}
+
+impl Series<'_> {
+    fn read(&self, tier: Tier, edges: &[i64]) -> Result<Found, Refused> {
+        let mut found = Found { of: Vec::with_capacity(self.devices.len()), version: 0 };
+        let (Some(begins), Some(ends)) = (edges.first(), edges.last()) else { return Ok(found) };
+        // One row in front of the first column has the reading that holds in it, and one bucket behind the last one ends it.
+        let first = begins.saturating_sub(tier.row_ms());
+        let first = first - first.rem_euclid(tier.row_ms());
+        let span = (first, ends.saturating_add(tier.bucket_ms()));
+        for Device { device, described } in self.devices {
+            let mut buckets = BTreeMap::new();
+            for own in std::iter::once(device).chain(&described.formerly) {
+                self.read_one((tier, own), span, &mut buckets, &mut found.version)?;
+            }
+            found.of.push(buckets);
+        }
+        Ok(found)
+    }
+
+    fn read_one(
+        &self,
+        (tier, device): (Tier, &str),
+        span_ms: (i64, i64),
+        buckets: &mut BTreeMap<i64, Bucket>,
+        version: &mut i64,
+    ) -> Result<(), Refused> {
+        let table = self.rollup.table(tier);
+        let rows = with_tables(self.view, |tables| tables.rows(&table, (device, &self.asked.metric), span_ms))?;
+        for row in rows {
+            *version = row.version.max(*version);
+            let slots = Packed::from(row.buckets).slots(row.start_ms, tier.bucket_ms()).map_err(damaged)?;
+            for (number, slot) in slots {
+                let Some(bucket) = slot.whole(self.metric).map_err(damaged)? else { continue };
+                // A device and the one that it has replaced may both have a part of it.
+                let start_ms = row.start_ms + i64::from(number) * tier.bucket_ms();
+                let whole = match buckets.remove(&start_ms) {
+                    Some(other) => self.metric.overlay(&other, &bucket).map_err(damaged)?,
+                    None => bucket,
+                };
+                buckets.insert(start_ms, whole);
             }
         }
+        Ok(())
     }
-    Ok((found, newest))
+}
+
+/// The columns of several devices as one: what they had together, a gauge by its mean in time, a counter by its rise.
+fn sums(edges: &[i64], of_each: &[Vec<Column>]) -> Vec<Value> {
+    let spans = edges.iter().zip(edges.iter().skip(1)).enumerate();
+    let column = |(number, (start_ms, end_ms)): (usize, (&i64, &i64))| {
+        let (mut total, mut devices, mut n) = (0.0, 0_u32, 0);
+        for column in of_each.iter().filter_map(|columns| columns.get(number)) {
+            let value = match column.bucket.as_ref().map(|bucket| &bucket.measure) {
+                Some(Measure::Counter(rise)) => Some(rise.increase),
+                Some(Measure::Event) => column.bucket.as_ref().map(|bucket| bucket.sum),
+                Some(Measure::State(_)) => None,
+                Some(Measure::Gauge { .. }) | None => column.over.and_then(|over| over.mean()),
+            };
+            n += column.bucket.as_ref().map_or(0, |bucket| bucket.n);
+            if let Some(value) = value {
+                total += value;
+                devices += 1;
+            }
+        }
+        let mut told = json!({ "start_ms": start_ms, "end_ms": end_ms });
+        if let (Value::Object(told), true) = (&mut told, devices > 0) {
+            let numbers = json!({ "n": n, "devices": devices, "total": total, "average": total / f64::from(devices) });
+            told.extend(numbers.as_object().cloned().unwrap_or_default());
+        }
+        told
+    };
+    spans.map(column).collect()
 }
 
 /// A column as it is told. What is not known is left out.
-fn told(column: &Column) -> Value {
+fn told_of_one(column: &Column) -> Value {
     let Column { start_ms, end_ms, bucket, over } = column;
     let mut told = Map::new();
     let mut put = |name: &str, value: Value| drop(told.insert(name.into(), value));
@@ -303,23 +420,19 @@ fn told(column: &Column) -> Value {
     Value::Object(told)
 }
 
-impl IntoResponse for Refused {
-    fn into_response(self) -> Response {
-        body(self.code, &json!({ "error": self.error }))
-    }
-}
-
-fn body(code: StatusCode, value: &Value) -> Response {
-    (code, [(CONTENT_TYPE, "application/json")], format!("{value}\n")).into_response()
-}
-
 #[cfg(test)]
 mod tests {
+    use super::super::access::hash_of;
     use super::*;
     use crate::engine::status::Status;
     use crate::flow::rollup::{Between, Kind, Metered, Patience, Reading, Slot, Tier};
     use crate::flow::{Context, Reject, Topology};
     use crate::http::view::About;
+    use crate::ports::fault::Fault;
+    use crate::ports::rollups::{BucketRow, Described, Grant, Keep, NewestRow, RollUpTables};
+    use axum::http::HeaderValue;
+    use axum::http::header::AUTHORIZATION;
+    use std::sync::Mutex;
 
     const DAY_MS: i64 = 86_400_000;
 
@@ -337,14 +450,22 @@ mod tests {
         }
     }
 
-    /// Rows of `power`, by table.
-    struct Tables {
+    /// A pipeline with a roll-up, and its tables.
+    struct Home {
         status: Status,
         topology: Topology,
-        rows: BTreeMap<String, Vec<BucketRow>>,
+        tables: Mutex<Tables>,
+        wants_tokens: bool,
     }
 
-    impl View for Tables {
+    /// Rows of `power` by table, the same for every device.
+    #[derive(Default)]
+    struct Tables {
+        rows: BTreeMap<String, Vec<BucketRow>>,
+        devices: Vec<Device>,
+    }
+
+    impl View for Home {
         fn status(&self) -> &Status {
             &self.status
         }
@@ -357,14 +478,73 @@ mod tests {
             self.topology.roll_ups()
         }
 
-        fn buckets(&self, table: &str, _: (&str, &str), (from, to): (i64, i64)) -> Result<Vec<BucketRow>, String> {
+        fn roll_up_tables(
+            &self,
+            work: &mut dyn FnMut(&mut dyn RollUpTables) -> Result<(), Fault>,
+        ) -> Result<(), String> {
+            work(&mut *self.tables.lock().unwrap()).map_err(|fault| fault.to_string())
+        }
+
+        fn wants_tokens(&self) -> bool {
+            self.wants_tokens
+        }
+    }
+
+    impl RollUpTables for Tables {
+        fn rows(&mut self, table: &str, _: (&str, &str), (from, to): (i64, i64)) -> Result<Vec<BucketRow>, Fault> {
             let rows = self.rows.get(table).into_iter().flatten();
             Ok(rows.filter(|row| (from..to).contains(&row.start_ms)).cloned().collect())
+        }
+
+        fn devices(&mut self, _: &str, wanted: &WantedDevices) -> Result<Vec<Device>, Fault> {
+            let is_wanted = |device: &&Device| {
+                wanted.home.is_none() || device.described.home == wanted.home
+                    && wanted.only.as_ref().is_none_or(|only| only.contains(&device.device))
+            };
+            Ok(self.devices.iter().filter(is_wanted).cloned().collect())
+        }
+
+        fn newest(&mut self, _: &str, _: &[String]) -> Result<Vec<NewestRow>, Fault> {
+            Ok(Vec::new())
+        }
+
+        fn describe(&mut self, _: &str, device: &Device) -> Result<(), Fault> {
+            self.devices.push(device.clone());
+            Ok(())
+        }
+
+        fn delete(&mut self, _: &str, _: &str) -> Result<u64, Fault> {
+            Ok(0)
+        }
+
+        fn grant(&mut self, _: &str, hash: &[u8]) -> Result<Option<Grant>, Fault> {
+            let grant = Grant { name: "ada".into(), home: Some("h1".into()), ..Grant::default() };
+            Ok((hash == hash_of("tg_1")).then_some(grant))
+        }
+
+        fn make_token(&mut self, _: &str, _: &[u8], _: &Grant) -> Result<(), Fault> {
+            Ok(())
+        }
+
+        fn tokens(&mut self, _: &str) -> Result<Vec<Grant>, Fault> {
+            Ok(Vec::new())
+        }
+
+        fn revoke(&mut self, _: &str, _: &str) -> Result<bool, Fault> {
+            Ok(false)
+        }
+
+        fn create(&mut self, _: &str) -> Result<Vec<String>, Fault> {
+            Ok(Vec::new())
+        }
+
+        fn maintain(&mut self, _: &str, _: Keep, _: i64) -> Result<(usize, usize), Fault> {
+            Ok((0, 0))
         }
     }
 
     /// A value at the start of each bucket from `from_ms` on, which is the bucket's number.
-    fn tables(kept: &[(Tier, i64)], until_ms: i64) -> Tables {
+    fn tables(kept: &[(Tier, i64)], until_ms: i64) -> Home {
         let mut topology = Topology::new("p");
         topology.source("readings").roll_up("home", Meters, Patience::default());
         let (mut rows, metric) = (BTreeMap::new(), Meters.metric("power").unwrap());
@@ -382,18 +562,28 @@ mod tests {
             };
             rows.insert(tier.table("home"), packed.into_iter().map(row).collect());
         }
-        Tables { status: Status::default(), topology, rows }
+        let tables = Mutex::new(Tables { rows, devices: Vec::new() });
+        Home { status: Status::default(), topology, tables, wants_tokens: false }
     }
 
     fn asked(query: &str) -> Asked {
         Asked::read(&format!("device=a&metric=power&{query}"), 40 * DAY_MS).unwrap()
     }
 
+    fn answer(view: &Home, asked: &Asked, headers: &HeaderMap) -> Result<Value, Refused> {
+        let rollup = chosen(view, asked.rollup.as_deref())?;
+        super::answer(view, rollup, &Asker::of(view, rollup, headers)?, asked, 40 * DAY_MS)
+    }
+
+    fn anybody() -> HeaderMap {
+        HeaderMap::new()
+    }
+
     #[test]
     fn a_graph_names_its_tier_and_what_is_not_kept_any_more_comes_from_the_next_one() {
         let view = tables(&[(Tier::Quarters, 39 * DAY_MS), (Tier::Hours, 10 * DAY_MS), (Tier::Days, 0)], 40 * DAY_MS);
         let told = |query: &str| {
-            let answer = answer(&view, &asked(query), 40 * DAY_MS).unwrap();
+            let answer = answer(&view, &asked(query), &anybody()).unwrap();
             let columns = answer["columns"].as_array().unwrap().len();
             (answer["tier"].as_str().unwrap().to_owned(), columns, answer["reason"].as_str().map(str::to_owned))
         };
@@ -405,9 +595,9 @@ mod tests {
         let (tier, columns, reason) = told("from=now-35d&points=800");
         assert_eq!((tier.as_str(), columns), ("days", 35));
         assert!(reason.unwrap().contains("hours are kept from"));
-        let wrong = answer(&view, &Asked { metric: "pressure".into(), ..asked("") }, 0).unwrap_err();
+        let wrong = answer(&view, &Asked { metric: "pressure".into(), ..asked("") }, &anybody()).unwrap_err();
         assert_eq!((wrong.code, wrong.error.as_str()), (StatusCode::NOT_FOUND, "home has no metric pressure"));
-        let wrong = answer(&view, &asked("rollup=house"), 0).unwrap_err();
+        let wrong = answer(&view, &asked("rollup=house"), &anybody()).unwrap_err();
         assert_eq!(wrong.error, "no such roll-up; there are: home");
     }
 
@@ -417,7 +607,7 @@ mod tests {
     fn days_of_a_zone_are_made_of_the_tier_whose_buckets_they_begin_with_and_add_up() {
         let tiers = [(Tier::Quarters, 0), (Tier::Hours, 0), (Tier::Days, 0)];
         let view = tables(&tiers, 40 * DAY_MS);
-        let ask = |view: &Tables, query: &str| answer(view, &asked(query), 40 * DAY_MS).unwrap();
+        let ask = |view: &Home, query: &str| answer(view, &asked(query), &anybody()).unwrap();
         let n = |answer: &Value| {
             let columns = answer["columns"].as_array().unwrap();
             columns.iter().map(|column| column["n"].as_u64().unwrap_or(0)).collect::<Vec<u64>>()
@@ -440,12 +630,13 @@ mod tests {
     fn a_question_names_a_device_a_metric_and_a_span() {
         let read = |query: &str| Asked::read(query, 10 * DAY_MS);
         let asked = read("device=a%20b&metric=power&from=now-7d&to=1970-01-10T00:00:00Z&points=5").unwrap();
-        assert_eq!((asked.device.as_str(), asked.span_ms, asked.points), ("a b", (3 * DAY_MS, 9 * DAY_MS), 5));
+        assert_eq!((asked.of, asked.span_ms, asked.points), (Of::Device("a b".into()), (3 * DAY_MS, 9 * DAY_MS), 5));
         let asked = read("device=a&metric=b").unwrap();
         assert_eq!((asked.span_ms, asked.points), ((9 * DAY_MS, 10 * DAY_MS), POINTS));
         for wrong in [
             "metric=b",
             "device=a",
+            "device=a&home=h&metric=b",
             "device=a&metric=b&from=now+1d",
             "device=a&metric=b&from=now-1x",
             "device=a&metric=b&from=now-",
@@ -462,5 +653,44 @@ mod tests {
         ] {
             assert_eq!(read(wrong).unwrap_err().code, StatusCode::BAD_REQUEST, "{wrong}");
         }
+    }
+
+    fn of_home(device: &str, home: &str) -> Device {
+        Device { device: device.into(), described: Described { home: Some(home.into()), ..Described::default() } }
+    }
+
+    #[test]
+    fn a_home_has_the_sum_of_its_devices() {
+        let view = tables(&[(Tier::Quarters, 0), (Tier::Hours, 0), (Tier::Days, 0)], 40 * DAY_MS);
+        view.tables.lock().unwrap().devices = vec![of_home("a", "h1"), of_home("b", "h1"), of_home("c", "h2")];
+        let asked = |home: &str| {
+            Asked::read(&format!("home={home}&metric=power&from=now-1d&to=now-23h"), 40 * DAY_MS).unwrap()
+        };
+        let told = answer(&view, &asked("h1"), &anybody()).unwrap();
+        let columns = told["columns"].as_array().unwrap();
+        assert_eq!((&told["devices"], columns.len()), (&json!(2), 4));
+        // The quarter's number within its day is its value.
+        for (number, column) in (0_u32..).zip(columns) {
+            let number = f64::from(number);
+            assert_eq!((&column["n"], &column["total"], &column["average"]), (&json!(2), &json!(2.0 * number), &json!(number)));
+        }
+        assert_eq!(answer(&view, &asked("h3"), &anybody()).unwrap_err().code, StatusCode::NOT_FOUND);
+    }
+
+    #[test]
+    fn whoever_has_a_token_sees_what_it_is_for_and_nobody_else_sees_anything() {
+        let mut view = tables(&[(Tier::Quarters, 0)], 40 * DAY_MS);
+        view.wants_tokens = true;
+        view.tables.lock().unwrap().devices = vec![of_home("a", "h1"), of_home("b", "h2")];
+        let with = |token: &str| HeaderMap::from_iter([(AUTHORIZATION, HeaderValue::from_str(token).unwrap())]);
+        let of = |device: &str| Asked::read(&format!("device={device}&metric=power"), 40 * DAY_MS).unwrap();
+        let code = |asked: &Asked, headers: &HeaderMap| answer(&view, asked, headers).map_or_else(|refused| refused.code, |_| StatusCode::OK);
+        assert_eq!(code(&of("a"), &anybody()), StatusCode::UNAUTHORIZED);
+        assert_eq!(code(&of("a"), &with("Bearer tg_2")), StatusCode::UNAUTHORIZED);
+        assert_eq!(code(&of("a"), &with("Bearer tg_1")), StatusCode::OK);
+        assert_eq!(code(&of("b"), &with("Bearer tg_1")), StatusCode::NOT_FOUND);
+        assert_eq!(code(&of("nobody-knows-it"), &with("Bearer tg_1")), StatusCode::NOT_FOUND);
+        let other = Asked::read("home=h2&metric=power", 40 * DAY_MS).unwrap();
+        assert_eq!(code(&other, &with("Bearer tg_1")), StatusCode::NOT_FOUND);
     }
 }

@@ -10,11 +10,15 @@
 //! |---|---|
 //! | 200, 204 | everything was written and acknowledged |
 //! | 400 | some was not taken, and the answer says which and why; the rest was written and acknowledged |
+//! | 401, 403 | a token is needed that writes: [`access`](super::access) |
 //! | 413 | the body has more than 8 MiB, also when it is unpacked |
 //! | 429 | too much is under way: again after `Retry-After` |
 //! | 503 | the brokers do not acknowledge it |
 
+use super::access::{Asker, challenge};
 use super::client;
+use super::graph::chosen;
+use super::refused::Refused;
 use super::shared::Shared;
 use super::view::{Untaken, View};
 use crate::flow::rollup::{Measured, Point, RollUp};
@@ -28,7 +32,7 @@ use axum::response::{IntoResponse, Response};
 use influxdb_line_protocol::{FieldValue, ParsedLine, parse_lines};
 use serde::Deserialize;
 use serde_json::{Value, json};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::Read as _;
 use std::time::Duration;
 
@@ -103,7 +107,7 @@ async fn answered(
     parse: impl FnOnce(&RollUp, &str, &str, i64) -> Result<Parsed, String> + Send + 'static,
     well: StatusCode,
 ) -> Response {
-    let asked = match parameters(query.as_deref().unwrap_or_default(), known) {
+    let asked = match client::parameters(query.as_deref().unwrap_or_default(), known) {
         Ok(asked) => asked,
         Err(error) => return refused(StatusCode::BAD_REQUEST, &error),
     };
@@ -125,30 +129,24 @@ async fn answered(
         };
         let now_ms = SystemClock::default().now().0;
         let view = &*shared.view;
-        let wanted = asked.get("rollup").map(String::as_str);
-        let Some(rollup) = view.roll_ups().iter().find(|known| wanted.is_none_or(|name| name == known.name)) else {
-            return refused(StatusCode::NOT_FOUND, "there is no such roll-up");
+        let may = chosen(view, asked.get("rollup").map(String::as_str)).and_then(|rollup| {
+            let asker = Asker::of(view, rollup, &headers)?;
+            asker.must_write().map(|()| (rollup, asker))
+        });
+        let (rollup, asker) = match may {
+            Ok(may) => may,
+            Err(refused) => return challenge(refused),
         };
         let precision = asked.get("precision").map(String::as_str).unwrap_or_default();
         match parse(rollup, precision, &text, now_ms) {
-            Ok(parsed) => take(view, rollup, parsed, well),
+            Ok(mut parsed) => match parsed.narrow(view, rollup, &asker) {
+                Ok(()) => take(view, rollup, parsed, well),
+                Err(refused) => challenge(refused),
+            },
             Err(error) => refused(StatusCode::BAD_REQUEST, &error),
         }
     });
     answered.await.unwrap_or_else(|_| StatusCode::INTERNAL_SERVER_ERROR.into_response())
-}
-
-/// Reads `name=value&…`; no other names than `known` are taken.
-fn parameters(query: &str, known: &[&str]) -> Result<BTreeMap<String, String>, String> {
-    let pair = |pair: &str| {
-        let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
-        if !known.contains(&name) {
-            return Err(format!("{name}: unknown; there are {}", known.join(", ")));
-        }
-        let value = client::decode(value).ok_or_else(|| format!("{name}: no UTF-8 text in % notation"))?;
-        Ok((name.to_owned(), value))
-    };
-    query.split('&').filter(|pair| !pair.is_empty()).map(pair).collect()
 }
 
 fn unpacked(bytes: &[u8], is_packed: bool) -> Result<String, (StatusCode, String)> {
@@ -257,6 +255,26 @@ impl Parsed {
             Some(error) => self.refused.push((item.line, error)),
             None => self.items.push(item),
         }
+    }
+
+    /// Refuses readings of devices that are not in sight.
+    fn narrow(&mut self, view: &dyn View, rollup: &RollUp, asker: &Asker) -> Result<(), Refused> {
+        let devices: BTreeSet<&String> = self.items.iter().map(|item| &item.device).collect();
+        let mut seen = BTreeSet::new();
+        for device in devices {
+            match asker.device(view, rollup, device) {
+                Ok(_) => drop(seen.insert(device.clone())),
+                Err(Refused { code: StatusCode::NOT_FOUND, .. }) => {}
+                Err(refused) => return Err(refused),
+            }
+        }
+        let (seen, hidden): (Vec<Item>, Vec<Item>) =
+            std::mem::take(&mut self.items).into_iter().partition(|item| seen.contains(&item.device));
+        self.items = seen;
+        let refusal = |item: Item| (item.line, format!("no device {} is in sight", item.device));
+        self.refused.extend(hidden.into_iter().map(refusal));
+        self.refused.sort_by_key(|(line, _)| *line);
+        Ok(())
     }
 
     /// The records: a device's readings in their order, some kilobytes in each.

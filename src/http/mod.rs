@@ -5,6 +5,7 @@
 //! | path | answer |
 //! |---|---|
 //! | `/` | the page: plain HTML, styles and script of our own |
+//! | `/graphs` | graphs of roll-ups |
 //! | `/events` | server-sent events, one [`Report`] a second |
 //! | `/status` | the last [`Report`] |
 //! | `/stores` | the stores and how much they hold |
@@ -13,6 +14,7 @@
 //! | `/stores/<name>/<key>` | the value of a key, wherever it lies |
 //! | `…since=…&until=…` | of both: the windows that have a part of this span of event time, of a windowed aggregate |
 //! | `/api/series?device=…&metric=…&from=…&to=…&points=…` | a graph of a roll-up, from the database |
+//! | `/api/devices?search=…` | the devices of a roll-up; `PUT` and `DELETE` of `/api/devices/<device>` describe and delete one |
 //! | `POST /api/readings`, `POST /api/v2/write` | readings for a roll-up, into its topic |
 //! | `/livez` (`/ping`) | 200 while the polling thread goes round |
 //! | `/readyz` (`/ready`) | 200 while the group has us and every partition that is ours takes records or stands halted; an idle pod is ready |
@@ -23,10 +25,12 @@
 //! login: bind it to an address that only those reach who may read the numbers, and write readings where there is a roll-up; nothing
 //! else here changes anything.
 
+pub mod access;
 mod calendar;
 pub mod client;
 mod connections;
 mod csv;
+mod devices;
 mod graph;
 mod health;
 mod hosts;
@@ -35,6 +39,7 @@ mod page;
 pub mod place;
 mod question;
 mod reader;
+mod refused;
 mod report;
 mod router;
 mod shared;

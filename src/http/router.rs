@@ -3,7 +3,7 @@
 use super::client::PIPELINE;
 use super::shared::{Reads, Shared};
 use super::view::View;
-use super::{graph, health, hosts, ingest, page, stores};
+use super::{devices, graph, health, hosts, ingest, page, stores};
 use axum::Router;
 use axum::extract::State;
 use axum::http::header::{
@@ -14,7 +14,7 @@ use axum::http::{HeaderValue, StatusCode};
 use axum::middleware::{from_fn, map_response};
 use axum::response::sse::{Event, KeepAlive};
 use axum::response::{IntoResponse, Response, Sse};
-use axum::routing::{get, post};
+use axum::routing::{get, post, put};
 use std::convert::Infallible;
 use std::future::ready;
 use std::sync::Arc;
@@ -37,6 +37,9 @@ pub(super) fn router(view: Arc<dyn View>, reports: watch::Receiver<Arc<str>>) ->
         .route("/", get(async || file("text/html; charset=utf-8", &page::INDEX)))
         .route("/page.css", get(async || file("text/css; charset=utf-8", page::STYLES)))
         .route("/page.js", get(async || file("text/javascript; charset=utf-8", page::SCRIPT)))
+        .route("/graphs", get(async || file("text/html; charset=utf-8", page::GRAPHS)))
+        .route("/graphs.css", get(async || file("text/css; charset=utf-8", page::GRAPHS_STYLES)))
+        .route("/graphs.js", get(async || file("text/javascript; charset=utf-8", page::GRAPHS_SCRIPT)))
         .route("/icon.svg", get(async || file("image/svg+xml", page::ICON)))
         .route("/events", get(events))
         .route("/status", get(status))
@@ -45,6 +48,8 @@ pub(super) fn router(view: Arc<dyn View>, reports: watch::Receiver<Arc<str>>) ->
         .route("/stores/{store}/", get(stores::empty)) // the empty key
         .route("/stores/{store}/{key}", get(stores::one))
         .route("/api/series", get(graph::series))
+        .route("/api/devices", get(devices::list))
+        .route("/api/devices/{device}", put(devices::describe).delete(devices::delete))
         .route("/api/readings", post(ingest::readings))
         .route("/api/v2/write", post(ingest::lines))
         .route("/livez", get(livez))

@@ -3,7 +3,9 @@
 use crate::engine::query::{Reading, Refusal, Wanted};
 use crate::engine::status::Status;
 use crate::flow::rollup::RollUp;
-use crate::ports::buckets::BucketRow;
+use crate::http::refused::Refused;
+use crate::ports::fault::Fault;
+use crate::ports::rollups::RollUpTables;
 use serde::Serialize;
 use std::collections::BTreeMap;
 
@@ -48,13 +50,18 @@ pub trait View: Send + Sync {
         &[]
     }
 
-    /// Rows of a tier's table that begin within a span, of a device's metric. May block for seconds.
+    /// Works with the tables of roll-ups. May block for seconds.
     ///
     /// # Errors
-    /// Why nothing is told.
-    fn buckets(&self, table: &str, of: (&str, &str), span_ms: (i64, i64)) -> Result<Vec<BucketRow>, String> {
-        let _ = (table, of, span_ms);
+    /// Why nothing was done.
+    fn roll_up_tables(&self, work: &mut dyn FnMut(&mut dyn RollUpTables) -> Result<(), Fault>) -> Result<(), String> {
+        let _ = work;
         Err("there are no roll-ups".into())
+    }
+
+    /// Whether whoever asks for roll-ups needs a token.
+    fn wants_tokens(&self) -> bool {
+        true
     }
 
     /// Writes records into the topic of a roll-up, keys and values, and waits until they are acknowledged.
@@ -70,6 +77,22 @@ pub trait View: Send + Sync {
     fn last_recovery(&self) -> Option<Recovery> {
         None
     }
+}
+
+/// Works with the tables of roll-ups.
+pub(super) fn with_tables<T>(
+    view: &dyn View,
+    work: impl FnOnce(&mut dyn RollUpTables) -> Result<T, Fault>,
+) -> Result<T, Refused> {
+    let (mut work, mut done) = (Some(work), None);
+    let worked = view.roll_up_tables(&mut |tables| {
+        if let Some(work) = work.take() {
+            done = Some(work(tables)?);
+        }
+        Ok(())
+    });
+    worked.map_err(Refused::unavailable)?;
+    done.ok_or_else(|| Refused::unavailable("the tables were not asked"))
 }
 
 /// Why readings were not taken.

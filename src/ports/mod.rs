@@ -5,7 +5,7 @@
 //! that is half-way can be cancelled (docs/traps.md#cancelled-transactions) and no runtime is needed to drive the
 //! engine in a test.
 
-pub mod buckets;
+pub mod rollups;
 pub mod changelog;
 pub mod clock;
 pub mod counts;

@@ -1,5 +1,7 @@
 //! The page and the probes.
 
+use crate::settings::origin::Origin;
+use crate::settings::problem::Problems;
 use crate::settings::rule::{Allowed, Rule};
 use serde::{Deserialize, Serialize};
 use std::net::{Ipv4Addr, SocketAddr};
@@ -21,11 +23,25 @@ pub struct HttpSettings {
     /// Kubernetes Service; any other is refused, or a page elsewhere could read the stores by a name of its own that leads here.
     #[serde(rename = "http.hosts")]
     pub hosts: Option<String>,
+    /// Who may see roll-ups and write readings. Default: whoever has a token.
+    #[serde(rename = "http.login")]
+    pub login: Login,
+}
+
+/// Who may see roll-ups and write readings.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Login {
+    /// Whoever has a token.
+    #[default]
+    Token,
+    /// Everybody on this machine.
+    None,
 }
 
 impl Default for HttpSettings {
     fn default() -> Self {
-        Self { address: SocketAddr::from((Ipv4Addr::LOCALHOST, 8230)), advertised_address: None, hosts: None }
+        Self { address: SocketAddr::from((Ipv4Addr::LOCALHOST, 8230)), advertised_address: None, hosts: None, login: Login::Token }
     }
 }
 
@@ -49,7 +65,19 @@ impl HttpSettings {
             "hosts",
             Allowed::TextOrNull { what: "names without ports, for instance scoring.example,scoring", fits: are_names },
         ),
+        Rule::new("http", "login", Allowed::Choice(&["token", "none"])),
     ];
+
+    pub(super) fn cross_check(&self, origin: &dyn Fn(&str) -> Origin, problems: &mut Problems) {
+        if self.login == Login::None && !self.address.ip().is_loopback() {
+            let path = "http.login";
+            let message = format!(
+                "would let everybody who reaches http.address ({}) see and write everything; use token, or 127.0.0.1",
+                self.address
+            );
+            problems.add(path, Some("none".into()), message, origin(path));
+        }
+    }
 }
 
 fn are_names(text: &str) -> bool {

@@ -30,6 +30,7 @@ mod pipeline;
 pub(crate) mod postgres;
 mod problem;
 mod properties;
+mod rollup;
 mod rule;
 mod schema;
 mod scrubber;
@@ -48,7 +49,7 @@ pub(crate) use crate::flow::nearest::suggestion;
 pub use effective::Effective;
 pub(crate) use effective::to_yaml;
 pub use engine::{DataLossPolicy, EngineSettings, MissingRow, StartPolicy};
-pub use http::HttpSettings;
+pub use http::{HttpSettings, Login};
 pub use instance::InstanceSettings;
 pub use kafka::{GroupProtocol, KafkaSettings};
 pub use log::{LogFormat, LogLevel, LogSettings};
@@ -58,6 +59,7 @@ pub use pipeline::PipelineSettings;
 pub use postgres::PostgresSettings;
 pub use problem::{Problem, Problems};
 pub use properties::Properties;
+pub use rollup::RollUpSettings;
 pub use rule::PropertyMistake;
 pub use scrubber::Scrubber;
 pub use secret::Secret;
@@ -93,6 +95,9 @@ pub struct Settings {
     /// The table of what is to be announced.
     #[serde(flatten)]
     pub outbox: OutboxSettings,
+    /// The tables of roll-ups.
+    #[serde(flatten)]
+    pub rollup: RollUpSettings,
     /// The page and the probes.
     #[serde(flatten)]
     pub http: HttpSettings,
@@ -242,6 +247,7 @@ impl Settings {
         self.kafka.cross_check(&origin, &mut problems);
         self.database.cross_check(&origin, &mut problems);
         self.outbox.cross_check(&origin, &mut problems);
+        self.http.cross_check(&origin, &mut problems);
         self.engine.cross_check(&origin, &mut problems);
         problems
     }

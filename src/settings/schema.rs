@@ -9,7 +9,7 @@ use crate::settings::rule::{PropertyMistake, Rule};
 use crate::settings::unknown;
 use crate::settings::{
     EngineSettings, HttpSettings, InstanceSettings, KafkaSettings, LogSettings, OutboxSettings, PipelineSettings,
-    PostgresSettings, StateSettings,
+    PostgresSettings, RollUpSettings, StateSettings,
 };
 
 /// The known keys and what the topology adds to them.
@@ -41,6 +41,7 @@ impl Schema {
             StateSettings::RULES,
             EngineSettings::RULES_OF_STATE,
             OutboxSettings::RULES,
+            RollUpSettings::RULES,
             HttpSettings::RULES,
             InstanceSettings::RULES,
             LogSettings::RULES,

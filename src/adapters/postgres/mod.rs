@@ -10,7 +10,7 @@
 //! Call it from plain threads: within an async runtime `block_on` panics.
 
 mod arrays;
-mod buckets;
+mod rollups;
 mod catalog;
 mod classify;
 mod connection;
@@ -30,7 +30,7 @@ mod values;
 
 pub use crate::settings::outbox::OutboxSettings;
 pub use crate::settings::postgres::PostgresSettings;
-pub use buckets::PostgresBuckets;
+pub use rollups::PostgresRollUps;
 pub use history::PostgresHistory;
 pub use lent::refuse_lent_connections;
 pub use repair::PostgresPositions;

@@ -8,6 +8,13 @@ pub(super) const STYLES: &str = include_str!("page.css");
 
 pub(super) const SCRIPT: &str = include_str!("page.js");
 
+/// The graphs of roll-ups.
+pub(super) const GRAPHS: &str = include_str!("graphs.html");
+
+pub(super) const GRAPHS_STYLES: &str = include_str!("graphs.css");
+
+pub(super) const GRAPHS_SCRIPT: &str = include_str!("graphs.js");
+
 pub(super) const ICON: &str = include_str!("icon.svg");
 
 /// The page itself.
