@@ -173,9 +173,9 @@ impl App {
             #[cfg(all(feature = "kafka", feature = "postgres", feature = "http"))]
             Command::Token(arguments) => token::token(self, &arguments, out),
             #[cfg(not(all(feature = "kafka", feature = "postgres", feature = "http")))]
-            Command::Token(_) => {
-                Err(Failure::message("this build serves no roll-ups; build it with the features `kafka`, `postgres` and `http`"))
-            }
+            Command::Token(_) => Err(Failure::message(
+                "this build serves no roll-ups; build it with the features `kafka`, `postgres` and `http`",
+            )),
             #[cfg(feature = "sqlite")]
             Command::Demo(arguments) => demo::demo(self, &arguments, out),
             #[cfg(not(feature = "sqlite"))]

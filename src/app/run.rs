@@ -37,14 +37,14 @@ use crate::flow::rollup::RollUp;
 #[cfg(feature = "http")]
 use crate::http::{self, About, Server, Untaken, View};
 use crate::ports::Fault;
-#[cfg(feature = "http")]
-use crate::ports::rollups::RollUpTables;
 use crate::ports::changelog::ChangelogReader;
 use crate::ports::clock::{Clock as _, SystemClock};
 use crate::ports::factories::{ChangelogFactory, HistoryFactory};
 use crate::ports::failpoint::failpoint;
 use crate::ports::history::TopicHistory;
 use crate::ports::note::Note;
+#[cfg(feature = "http")]
+use crate::ports::rollups::RollUpTables;
 use crate::ports::rows::{NoRows, Rows};
 use crate::ports::schema::Schema as _;
 use crate::ports::sink::Sink;

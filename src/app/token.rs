@@ -7,7 +7,7 @@ use crate::app::failure::Failure;
 use crate::app::service::Service;
 use crate::app::{logging, table};
 use crate::http::access::hash_of;
-use crate::ports::rollups::{Grant, RollUpTables};
+use crate::ports::rollups::{Grant, RollUpTables as _};
 use crate::settings::Need;
 use serde_json::json;
 use std::io::Write;
@@ -37,9 +37,7 @@ pub(super) fn token(app: &App, arguments: &TokenArguments, out: &mut dyn Write) 
             let grants = tables.tokens(&rollup.name).map_err(said)?;
             match output.output {
                 Output::Json => {
-                    let grant = |Grant { name, home, devices, may_write }: &Grant| {
-                        json!({ "holder": name, "home": home, "devices": devices, "may_write": may_write })
-                    };
+                    let grant = |Grant { name, home, devices, may_write }: &Grant| json!({ "holder": name, "home": home, "devices": devices, "may_write": may_write });
                     table::json(&grants.iter().map(grant).collect::<Vec<_>>(), out)?;
                 }
                 Output::Table => table::write(&rows(&grants), out)?,
@@ -47,7 +45,9 @@ pub(super) fn token(app: &App, arguments: &TokenArguments, out: &mut dyn Write) 
         }
         TokenCommand::Revoke { holder } => {
             if !tables.revoke(&rollup.name, holder).map_err(said)? {
-                return Err(Failure::message(format!("token revoke: {holder} holds none; `tidegate token list` tells who does")));
+                return Err(Failure::message(format!(
+                    "token revoke: {holder} holds none; `tidegate token list` tells who does"
+                )));
             }
             writeln!(out, "ok  the token of {holder} is taken back")?;
         }

@@ -21,6 +21,9 @@ use axum::response::{IntoResponse, Response};
 use serde_json::{Map, Value, json};
 use std::collections::BTreeMap;
 
+/// What a question for devices may name.
+pub(super) const PARAMETERS: [&str; 7] = ["rollup", "search", "room", "home", "kind", "after", "limit"];
+
 /// Devices in an answer, unless the question says otherwise; and the most.
 const LIMIT: u32 = 50;
 const LIMIT_MAX: u32 = 500;
@@ -54,8 +57,7 @@ async fn answered(
 
 /// `GET /api/devices`.
 pub(super) async fn list(State(shared): State<Shared>, RawQuery(query): RawQuery, headers: HeaderMap) -> Response {
-    let known = &["rollup", "search", "room", "home", "kind", "after", "limit"];
-    answered(shared, query, headers, known, |view, rollup, asker, asked| {
+    answered(shared, query, headers, &PARAMETERS, |view, rollup, asker, asked| {
         let given = |name: &str| asked.get(name).filter(|text| !text.is_empty()).cloned();
         let limit = match asked.get("limit").map(|text| text.parse::<u32>()) {
             None => LIMIT,
@@ -89,7 +91,7 @@ fn told(view: &dyn View, rollup: &RollUp, asker: &Asker, wanted: WantedDevices) 
         metrics.entry(newest.device).or_default().insert(newest.metric, last);
     }
     let next = (found.len() == limit).then(|| names.last()).flatten();
-    let device = |Device { device, described }: &Device| {
+    let mut of_one = |Device { device, described }: &Device| {
         let metrics = metrics.remove(device).unwrap_or_default();
         let last = metrics.values().filter_map(|last| last.get("at_ms")?.as_i64()).max();
         let Described { name, room, home, kind, zone, formerly } = described;
@@ -105,8 +107,7 @@ fn told(view: &dyn View, rollup: &RollUp, asker: &Asker, wanted: WantedDevices) 
             "metrics": metrics,
         })
     };
-    let mut device = device;
-    Ok(json!({ "rollup": rollup.name, "devices": found.iter().map(&mut device).collect::<Vec<Value>>(), "next": next }))
+    Ok(json!({ "rollup": rollup.name, "devices": found.iter().map(&mut of_one).collect::<Vec<Value>>(), "next": next }))
 }
 
 /// The last reading of a metric that was told.

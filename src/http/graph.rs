@@ -16,8 +16,8 @@ use super::view::{View, with_tables};
 use super::{client, csv};
 use crate::flow::rollup::{Bucket, Column, Measure, Metric, Packed, Plan, Point, RollUp, Tier};
 use crate::ports::Clock as _;
-use crate::ports::rollups::{Device, WantedDevices};
 use crate::ports::clock::SystemClock;
+use crate::ports::rollups::{Device, WantedDevices};
 use axum::extract::{RawQuery, State};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
@@ -31,7 +31,7 @@ const POINTS_MAX: u32 = 5_000;
 const SPAN_MS_MAX: i64 = 100 * 366 * 86_400_000;
 
 /// What a question may name.
-const PARAMETERS: [&str; 11] =
+pub(super) const PARAMETERS: [&str; 11] =
     ["rollup", "device", "home", "room", "metric", "from", "to", "points", "aggregate", "zone", "format"];
 /// Devices that are added up; more are refused.
 const DEVICES_MAX: u32 = 1_000;
@@ -236,7 +236,7 @@ fn answer(view: &dyn View, rollup: &RollUp, asker: &Asker, asked: &Asked, now_ms
     });
     let (whose, columns) = match of {
         Of::Device(device) => {
-            let buckets = found.of.first().map_or_else(BTreeMap::new, Clone::clone);
+            let buckets = found.of.first().cloned().unwrap_or_default();
             let columns = described.columns(&edges, &buckets, now_ms).map_err(damaged)?;
             (json!({ "device": device }), columns.iter().map(told_of_one).collect())
         }
@@ -498,8 +498,9 @@ mod tests {
 
         fn devices(&mut self, _: &str, wanted: &WantedDevices) -> Result<Vec<Device>, Fault> {
             let is_wanted = |device: &&Device| {
-                wanted.home.is_none() || device.described.home == wanted.home
-                    && wanted.only.as_ref().is_none_or(|only| only.contains(&device.device))
+                wanted.home.is_none()
+                    || device.described.home == wanted.home
+                        && wanted.only.as_ref().is_none_or(|only| only.contains(&device.device))
             };
             Ok(self.devices.iter().filter(is_wanted).cloned().collect())
         }
@@ -613,7 +614,10 @@ mod tests {
             columns.iter().map(|column| column["n"].as_u64().unwrap_or(0)).collect::<Vec<u64>>()
         };
         let told = ask(&view, "from=now-3d&aggregate=day&zone=Europe/Berlin");
-        assert_eq!((&told["tier"], &told["zone"], n(&told)), (&json!("hours"), &json!("Europe/Berlin"), vec![24, 24, 24, 1]));
+        assert_eq!(
+            (&told["tier"], &told["zone"], n(&told)),
+            (&json!("hours"), &json!("Europe/Berlin"), vec![24, 24, 24, 1])
+        );
         let told = ask(&view, "from=now-3d&aggregate=day&zone=Asia/Kolkata");
         assert_eq!((&told["tier"], n(&told)), (&json!("quarters"), vec![96, 96, 96, 22]));
         let told = ask(&view, "from=now-3d&aggregate=day");
@@ -663,16 +667,18 @@ mod tests {
     fn a_home_has_the_sum_of_its_devices() {
         let view = tables(&[(Tier::Quarters, 0), (Tier::Hours, 0), (Tier::Days, 0)], 40 * DAY_MS);
         view.tables.lock().unwrap().devices = vec![of_home("a", "h1"), of_home("b", "h1"), of_home("c", "h2")];
-        let asked = |home: &str| {
-            Asked::read(&format!("home={home}&metric=power&from=now-1d&to=now-23h"), 40 * DAY_MS).unwrap()
-        };
+        let asked =
+            |home: &str| Asked::read(&format!("home={home}&metric=power&from=now-1d&to=now-23h"), 40 * DAY_MS).unwrap();
         let told = answer(&view, &asked("h1"), &anybody()).unwrap();
         let columns = told["columns"].as_array().unwrap();
         assert_eq!((&told["devices"], columns.len()), (&json!(2), 4));
         // The quarter's number within its day is its value.
         for (number, column) in (0_u32..).zip(columns) {
             let number = f64::from(number);
-            assert_eq!((&column["n"], &column["total"], &column["average"]), (&json!(2), &json!(2.0 * number), &json!(number)));
+            assert_eq!(
+                (&column["n"], &column["total"], &column["average"]),
+                (&json!(2), &json!(2.0 * number), &json!(number))
+            );
         }
         assert_eq!(answer(&view, &asked("h3"), &anybody()).unwrap_err().code, StatusCode::NOT_FOUND);
     }
@@ -684,7 +690,9 @@ mod tests {
         view.tables.lock().unwrap().devices = vec![of_home("a", "h1"), of_home("b", "h2")];
         let with = |token: &str| HeaderMap::from_iter([(AUTHORIZATION, HeaderValue::from_str(token).unwrap())]);
         let of = |device: &str| Asked::read(&format!("device={device}&metric=power"), 40 * DAY_MS).unwrap();
-        let code = |asked: &Asked, headers: &HeaderMap| answer(&view, asked, headers).map_or_else(|refused| refused.code, |_| StatusCode::OK);
+        let code = |asked: &Asked, headers: &HeaderMap| {
+            answer(&view, asked, headers).map_or_else(|refused| refused.code, |_| StatusCode::OK)
+        };
         assert_eq!(code(&of("a"), &anybody()), StatusCode::UNAUTHORIZED);
         assert_eq!(code(&of("a"), &with("Bearer tg_2")), StatusCode::UNAUTHORIZED);
         assert_eq!(code(&of("a"), &with("Bearer tg_1")), StatusCode::OK);

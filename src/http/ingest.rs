@@ -36,6 +36,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io::Read as _;
 use std::time::Duration;
 
+/// What a request with lines may name; what InfluxDB's clients say of their buckets is not looked at.
+pub(super) const PARAMETERS: [&str; 7] = ["rollup", "precision", "bucket", "org", "db", "rp", "orgID"];
+
 /// Bytes of a body, as it came and unpacked.
 const BODY_MAX: usize = 8 << 20;
 /// The time for a body to come.
@@ -84,7 +87,6 @@ pub(super) async fn lines(
     headers: HeaderMap,
     body: Body,
 ) -> Response {
-    let known = ["rollup", "precision", "bucket", "org", "db", "rp", "orgID"];
     let parse = |rollup: &RollUp, precision: &str, text: &str, now_ms| {
         let unit_ns = match precision {
             "" | "ns" | "n" => 1,
@@ -95,7 +97,7 @@ pub(super) async fn lines(
         };
         Ok(from_lines(rollup, text, unit_ns, now_ms))
     };
-    answered(shared, query, headers, body, &known, parse, StatusCode::NO_CONTENT).await
+    answered(shared, query, headers, body, &PARAMETERS, parse, StatusCode::NO_CONTENT).await
 }
 
 async fn answered(

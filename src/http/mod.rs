@@ -15,6 +15,7 @@
 //! | `…since=…&until=…` | of both: the windows that have a part of this span of event time, of a windowed aggregate |
 //! | `/api/series?device=…&metric=…&from=…&to=…&points=…` | a graph of a roll-up, from the database |
 //! | `/api/devices?search=…` | the devices of a roll-up; `PUT` and `DELETE` of `/api/devices/<device>` describe and delete one |
+//! | `/api/openapi.json` | all of `/api`, described for programs |
 //! | `POST /api/readings`, `POST /api/v2/write` | readings for a roll-up, into its topic |
 //! | `/livez` (`/ping`) | 200 while the polling thread goes round |
 //! | `/readyz` (`/ready`) | 200 while the group has us and every partition that is ours takes records or stands halted; an idle pod is ready |

@@ -26,6 +26,9 @@ use tokio_stream::wrappers::WatchStream;
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self'; \
                       base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
+/// What is under `/api`, for programs.
+const OPENAPI: &str = include_str!("openapi.json");
+
 /// So many event streams at a time: far fewer than connections.
 const STREAMS_MAX: usize = 32;
 
@@ -48,6 +51,7 @@ pub(super) fn router(view: Arc<dyn View>, reports: watch::Receiver<Arc<str>>) ->
         .route("/stores/{store}/", get(stores::empty)) // the empty key
         .route("/stores/{store}/{key}", get(stores::one))
         .route("/api/series", get(graph::series))
+        .route("/api/openapi.json", get(async || file("application/json", OPENAPI)))
         .route("/api/devices", get(devices::list))
         .route("/api/devices/{device}", put(devices::describe).delete(devices::delete))
         .route("/api/readings", post(ingest::readings))
@@ -126,5 +130,33 @@ fn answer(is_well: bool, otherwise: &str) -> Response {
         (StatusCode::OK, "ok\n").into_response()
     } else {
         (StatusCode::SERVICE_UNAVAILABLE, format!("{otherwise}\n")).into_response()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeSet;
+
+    /// What is described is served, with the parameters that its handler knows, and what is served is described.
+    #[test]
+    fn the_description_has_every_path_and_every_parameter() {
+        let described: serde_json::Value = serde_json::from_str(OPENAPI).unwrap();
+        let parameters = |path: &str, method: &str| -> BTreeSet<String> {
+            let all = described["paths"][path][method]["parameters"].as_array().unwrap();
+            let of_query = all.iter().filter(|parameter| parameter["in"] == "query");
+            of_query.map(|parameter| parameter["name"].as_str().unwrap().to_owned()).collect()
+        };
+        let known = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<BTreeSet<String>>();
+        assert_eq!(parameters("/api/series", "get"), known(&graph::PARAMETERS));
+        assert_eq!(parameters("/api/devices", "get"), known(&devices::PARAMETERS));
+        assert_eq!(parameters("/api/v2/write", "post"), known(&ingest::PARAMETERS));
+        assert_eq!(parameters("/api/readings", "post"), known(&["rollup"]));
+        let source = include_str!("router.rs");
+        let served = source.lines().filter_map(|line| line.trim().strip_prefix(".route(\"/api/")?.split('"').next());
+        let served: BTreeSet<String> =
+            served.filter(|path| *path != "openapi.json").map(|path| format!("/api/{path}")).collect();
+        let paths: BTreeSet<String> = described["paths"].as_object().unwrap().keys().cloned().collect();
+        assert_eq!(paths, served);
     }
 }

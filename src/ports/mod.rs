@@ -5,7 +5,6 @@
 //! that is half-way can be cancelled (docs/traps.md#cancelled-transactions) and no runtime is needed to drive the
 //! engine in a test.
 
-pub mod rollups;
 pub mod changelog;
 pub mod clock;
 pub mod counts;
@@ -19,6 +18,7 @@ pub mod journal;
 pub mod note;
 pub mod obstacle;
 pub mod repair;
+pub mod rollups;
 pub mod rows;
 pub mod schema;
 pub mod sink;

@@ -41,7 +41,12 @@ pub enum Login {
 
 impl Default for HttpSettings {
     fn default() -> Self {
-        Self { address: SocketAddr::from((Ipv4Addr::LOCALHOST, 8230)), advertised_address: None, hosts: None, login: Login::Token }
+        Self {
+            address: SocketAddr::from((Ipv4Addr::LOCALHOST, 8230)),
+            advertised_address: None,
+            hosts: None,
+            login: Login::Token,
+        }
     }
 }
 

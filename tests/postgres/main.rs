@@ -9,6 +9,7 @@ mod fencing;
 mod maintenance;
 mod pooler;
 mod rights;
+mod rollups;
 mod schema;
 mod server;
 mod tables;

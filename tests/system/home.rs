@@ -23,6 +23,7 @@ fn prepared() -> Option<World> {
         world.settings.retain(|(own, _)| own != name);
         world.settings.push((name.into(), "3000".into()));
     }
+    world.settings.push(("TIDEGATE_HTTP__LOGIN".into(), "none".into()));
     let topology = topology();
     let changelogs = topology.changelogs();
     let spec = |name: &TopicName| {
@@ -36,13 +37,6 @@ fn prepared() -> Option<World> {
     let names: BTreeSet<TopicName> = topology.sources().into_iter().chain(topology.outputs()).collect();
     world.create(&names.iter().map(spec).collect::<Vec<_>>());
     world.ok(&["migrate"]);
-    for tier in Tier::ALL {
-        world.sql(&format!(
-            "CREATE TABLE home_{} (device text, metric text, start_ms bigint, version bigint NOT NULL DEFAULT 0,
-             buckets bytea NOT NULL, PRIMARY KEY (device, metric, start_ms))",
-            tier.word()
-        ));
-    }
     Some(world)
 }
 

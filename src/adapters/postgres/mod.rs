@@ -10,7 +10,6 @@
 //! Call it from plain threads: within an async runtime `block_on` panics.
 
 mod arrays;
-mod rollups;
 mod catalog;
 mod classify;
 mod connection;
@@ -22,6 +21,7 @@ mod outbox;
 mod partitions;
 mod repair;
 mod rights;
+mod rollups;
 mod rows;
 mod schema;
 mod statements;
@@ -30,10 +30,10 @@ mod values;
 
 pub use crate::settings::outbox::OutboxSettings;
 pub use crate::settings::postgres::PostgresSettings;
-pub use rollups::PostgresRollUps;
 pub use history::PostgresHistory;
 pub use lent::refuse_lent_connections;
 pub use repair::PostgresPositions;
+pub use rollups::PostgresRollUps;
 pub use rows::PostgresRows;
 pub use schema::PostgresSchema;
 

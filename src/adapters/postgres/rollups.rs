@@ -58,9 +58,9 @@ impl PostgresRollUps {
         }
         let text = format!("CREATE TABLE {table} {columns}");
         let create = self.server.statement(&text);
-        let created = self
-            .server
-            .transaction("create a table of a roll-up", async |c| sqlx::raw_sql(create.sql()).execute(c).await.map(drop));
+        let created = self.server.transaction("create a table of a roll-up", async |c| {
+            sqlx::raw_sql(create.sql()).execute(c).await.map(drop)
+        });
         match created {
             Ok(()) => Ok(Some(name.to_owned())),
             Err(fault) if fault.to_string().contains("SQLSTATE 42P07") => Ok(None), // somebody was faster
@@ -248,9 +248,8 @@ impl RollUpTables for PostgresRollUps {
 
     fn grant(&mut self, rollup: &str, hash: &[u8]) -> Result<Option<Grant>, Fault> {
         let tokens = name_of(&format!("{rollup}_tokens"))?;
-        let select = self
-            .server
-            .statement(&format!("SELECT holder, home, devices, may_write FROM {tokens} WHERE hash = $1"));
+        let select =
+            self.server.statement(&format!("SELECT holder, home, devices, may_write FROM {tokens} WHERE hash = $1"));
         let query = sqlx::query(select.sql()).bind(hash).persistent(self.server.is_caching);
         self.server.transaction("look for a token", async |c| {
             query.fetch_optional(c).await?.map(|row| grant_of(&row)).transpose()
@@ -328,7 +327,9 @@ impl RollUpTables for PostgresRollUps {
             for range in wanted((now_ms - keep_ms, now_ms), part_ms, &found) {
                 made += usize::from(self.attach(&table, &range)?);
             }
-            let Some(_) = days else { continue };
+            if days.is_none() {
+                continue;
+            }
             for (name, range) in &found {
                 if range.end <= now_ms - keep_ms {
                     dropped += usize::from(self.drop_table(name)?);
@@ -381,12 +382,7 @@ fn was_faster(fault: &Fault) -> bool {
 }
 
 fn grant_of(row: &PgRow) -> Result<Grant, sqlx::Error> {
-    Ok(Grant {
-        name: row.try_get(0)?,
-        home: row.try_get(1)?,
-        devices: row.try_get(2)?,
-        may_write: row.try_get(3)?,
-    })
+    Ok(Grant { name: row.try_get(0)?, home: row.try_get(1)?, devices: row.try_get(2)?, may_write: row.try_get(3)? })
 }
 
 #[cfg(test)]

@@ -206,7 +206,9 @@ impl<M: Metered> Algorithm for Gather<M> {
     fn apply(&self, event: M::Event, (): &mut (), context: &mut Context<'_>) -> Result<Self::Notices, Reject> {
         let device = context.key().to_string();
         if device.is_empty() || device.contains('\0') || context.record_key != Some(device.as_bytes()) {
-            let message = format!("{device:?} names no device: it is empty, no UTF-8 text, or has a zero byte, which no text of the database has");
+            let message = format!(
+                "{device:?} names no device: it is empty, no UTF-8 text, or has a zero byte, which no text of the database has"
+            );
             return Err(Reject::dead_letter("bad-key", message));
         }
         let mut minutes: BTreeMap<i64, Vec<Reading>> = BTreeMap::new();
