@@ -17,7 +17,7 @@ const PORTIONS: i64 = 18;
 /// Somebody is killed behind these; the second one's disk is lost.
 const KILLS: [i64; 3] = [4, 9, 14];
 
-fn prepared() -> Option<World> {
+pub fn prepared() -> Option<World> {
     let mut world = World::example("home", "home")?;
     for name in ["TIDEGATE_KAFKA__SESSION_TIMEOUT_MS", "TIDEGATE_KAFKA__TRANSACTION_TIMEOUT_MS"] {
         world.settings.retain(|(own, _)| own != name);
@@ -40,7 +40,7 @@ fn prepared() -> Option<World> {
     Some(world)
 }
 
-fn send(feed: &KafkaFeed, records: &[Record]) {
+pub fn send(feed: &KafkaFeed, records: &[Record]) {
     let topic = TopicName::parse("readings").unwrap();
     for Record { key, value, at } in records {
         feed.send_at(&topic, None, Some(key.as_bytes()), Some(value.as_bytes()), &[], Some(Timestamp(*at))).unwrap();
@@ -48,7 +48,7 @@ fn send(feed: &KafkaFeed, records: &[Record]) {
     feed.flush().unwrap();
 }
 
-fn rows(world: &World, tier: Tier) -> BTreeMap<(String, String, i64), Vec<u8>> {
+pub fn rows(world: &World, tier: Tier) -> BTreeMap<(String, String, i64), Vec<u8>> {
     let rows = world.sql(&format!("SELECT device, metric, start_ms, buckets FROM home_{}", tier.word()));
     let read = |row: &sqlx::postgres::PgRow| {
         let key = (row.get::<String, _>(0), row.get::<String, _>(1), row.get::<i64, _>(2));
@@ -57,7 +57,7 @@ fn rows(world: &World, tier: Tier) -> BTreeMap<(String, String, i64), Vec<u8>> {
     rows.iter().map(read).collect()
 }
 
-fn kill(world: &World, instance: &mut Instance, loses_disk: bool) {
+pub fn kill(world: &World, instance: &mut Instance, loses_disk: bool) {
     assert!(instance.is_running(), "{} ended by itself", instance.name);
     instance.kill();
     let name = instance.name.clone();
@@ -116,13 +116,17 @@ fn ingested(world: &World, instance: &Instance, feed: &KafkaFeed, at_ms: i64) {
     world.note("readings over HTTP are told once");
 }
 
+pub fn now_ms() -> i64 {
+    i64::try_from(SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_millis()).unwrap()
+}
+
 /// `TIDEGATE_HOME_SEED` repeats a run's choices.
 #[test]
 fn every_bucket_is_that_of_its_readings_through_kills_a_lost_disk_and_a_device_that_is_a_day_late() {
     let seed = Random::seed("TIDEGATE_HOME_SEED");
     let Some(world) = prepared() else { return };
     say(&format!("home: TIDEGATE_HOME_SEED={seed}"));
-    let now = i64::try_from(SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_millis()).unwrap();
+    let now = now_ms();
     let mut load = Load::new(seed, now - (PORTIONS + 2) * PORTION_MS);
     let feed = KafkaFeed::connect(&world.kafka_settings()).unwrap();
     let mut instances = ["first", "second"].map(|name| world.stateful_instance(name));

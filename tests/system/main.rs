@@ -27,6 +27,8 @@ mod guards;
 mod halts;
 #[cfg(feature = "rocksdb")]
 mod home;
+#[cfg(feature = "rocksdb")]
+mod household;
 mod input;
 #[cfg(feature = "rocksdb")]
 mod joins;
