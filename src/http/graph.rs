@@ -10,6 +10,7 @@
 
 use super::access::{Asker, challenge};
 use super::calendar::{self, Every};
+use super::open::Open;
 use super::refused::{Refused, body};
 use super::shared::Shared;
 use super::view::{View, with_tables};
@@ -33,6 +34,8 @@ const SPAN_MS_MAX: i64 = 100 * 366 * 86_400_000;
 /// What a question may name.
 pub(super) const PARAMETERS: [&str; 11] =
     ["rollup", "device", "home", "room", "metric", "from", "to", "points", "aggregate", "zone", "format"];
+/// The time for which readings wait at most, with some to spare: a span that ends before it has nothing that is open.
+const OPEN_MS: i64 = 3 * 3_600_000;
 /// Devices that are added up; more are refused.
 const DEVICES_MAX: u32 = 1_000;
 
@@ -221,6 +224,10 @@ fn answer(view: &dyn View, rollup: &RollUp, asker: &Asker, asked: &Asked, now_ms
         });
         (tier, edges, found) = (parent, coarser, of_parent);
     }
+    let mut open = None;
+    if let (Of::Device(device), true) = (of, to_ms.saturating_add(OPEN_MS) > now_ms) {
+        open = Some(series.open(device, tier, &mut found)?);
+    }
     let mut told = json!({
         "rollup": rollup.name,
         "metric": metric,
@@ -233,6 +240,7 @@ fn answer(view: &dyn View, rollup: &RollUp, asker: &Asker, asked: &Asked, now_ms
         "reason": reason,
         "version": found.version,
         "last_reading_ms": found.last(*to_ms),
+        "open": open.map(|open| open.told()),
     });
     let (whose, columns) = match of {
         Of::Device(device) => {
@@ -324,6 +332,30 @@ impl Series<'_> {
             found.of.push(buckets);
         }
         Ok(found)
+    }
+
+    /// Adds what is not told yet to the buckets of the one device.
+    fn open(&self, device: &str, tier: Tier, found: &mut Found) -> Result<Open, Refused> {
+        let mut open = Open::read(self.view, self.rollup, device, &self.asked.metric);
+        let Some(first) = open.quarters.as_ref().ok().and_then(|open| open.first_key_value().map(|(start, _)| *start))
+        else {
+            return Ok(open);
+        };
+        let mut told = BTreeMap::new();
+        let row = first - first.rem_euclid(Tier::Quarters.row_ms());
+        self.read_one((Tier::Quarters, device), (row, i64::MAX), &mut told, &mut 0)?;
+        open.without(|start_ms| told.contains_key(&start_ms));
+        if let (Ok(quarters), Some(buckets)) = (&open.quarters, found.of.first_mut()) {
+            for (start_ms, quarter) in quarters {
+                let start_ms = start_ms - start_ms.rem_euclid(tier.bucket_ms());
+                let whole = match buckets.remove(&start_ms) {
+                    Some(other) => self.metric.overlay(&other, quarter).map_err(damaged)?,
+                    None => quarter.clone(),
+                };
+                buckets.insert(start_ms, whole);
+            }
+        }
+        Ok(open)
     }
 
     fn read_one(

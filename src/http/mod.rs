@@ -36,6 +36,7 @@ mod graph;
 mod health;
 mod hosts;
 mod ingest;
+mod open;
 mod page;
 pub mod place;
 mod question;

@@ -138,6 +138,18 @@ pub(super) async fn empty(
     one(shared, Path((store, String::new())), query, headers).await
 }
 
+/// The entries of a store that are wanted, wherever they lie; what keeps one of its partitions from being read is an error. May block
+/// for seconds.
+pub(super) fn gathered(view: &dyn View, store: &str, wanted: Wanted, limit: usize) -> Result<Vec<Entry>, String> {
+    let (is_gone, others) = (|| false, Others::default());
+    let gather = Gather { view, store, wanted, limit, is_forwarded: false, is_gone: &is_gone, others: &others };
+    let answer = gather.run().map_err(|refusal| refusal.to_string())?;
+    match answer.missing.first() {
+        None => Ok(answer.entries),
+        Some(missing) => Err(format!("partition {}: {}", missing.partition, missing.reason)),
+    }
+}
+
 /// Workers and other instances are asked on a thread that may wait. It is told when the client has gone: this future is
 /// dropped then.
 async fn answered(

@@ -102,7 +102,8 @@ fn a_day_of_real_readings_as_1442_devices_has_the_buckets_that_awk_says() {
                     let at = (start_ms + i64::from(number) * tier.bucket_ms() - midnight) / tier.bucket_ms();
                     let place = (tier.word().to_owned(), device.clone(), at);
                     let (n, min, max, sum) = left.remove(&place).ok_or_else(|| format!("{place:?} is not due"))?;
-                    let is_same = (bucket.n, bucket.min.to_bits(), bucket.max.to_bits()) == (n, min.to_bits(), max.to_bits())
+                    let is_same = (bucket.n, bucket.min.to_bits(), bucket.max.to_bits())
+                        == (n, min.to_bits(), max.to_bits())
                         && (bucket.sum - sum).abs() <= SUM_ERROR * sum.abs();
                     if !is_same {
                         return Err(format!("{place:?}: {bucket:?}, and not {:?}", (n, min, max, sum)));

@@ -94,6 +94,34 @@ impl RollUp {
     pub fn table(&self, tier: Tier) -> String {
         tier.table(&self.name)
     }
+
+    /// The store in which readings wait, minute by minute.
+    #[must_use]
+    pub fn minutes_store(&self) -> String {
+        format!("{}-minutes", self.name)
+    }
+
+    /// The quarters of a metric that the minutes of one device make, by their starts. `minutes`: keys of the store in the order of time,
+    /// and values as they are kept.
+    ///
+    /// # Errors
+    /// A sentence, where one is none of ours.
+    pub fn open(&self, minutes: Vec<(Vec<u8>, String)>, metric: &str) -> Result<BTreeMap<i64, Bucket>, String> {
+        let mut quarters: BTreeMap<i64, Vec<(i64, Minute)>> = BTreeMap::new();
+        for (key, value) in minutes {
+            let start_ms = start_in(&key).ok_or("a key of the store is no minute's")?;
+            let minute = serde_json::from_str(&value).map_err(|error| error.to_string())?;
+            quarters.entry(start_of(start_ms, QUARTER_MS)).or_default().push((start_ms, minute));
+        }
+        let mut open = BTreeMap::new();
+        for (start_ms, minutes) in quarters {
+            let minutes = minutes.iter().map(|(start_ms, minute)| (*start_ms, minute));
+            let known = |name: &str| (name == metric).then(|| self.metric(name)).flatten();
+            let mut buckets = rolled_up(minutes, known).map_err(|error| error.to_string())?;
+            open.extend(buckets.remove(metric).map(|bucket| (start_ms, bucket)));
+        }
+        Ok(open)
+    }
 }
 
 impl fmt::Debug for RollUp {
