@@ -176,7 +176,8 @@ function describe(answer) {
   const told = answer.columns.filter((column) => column.n);
   const last = answer.last_reading_ms ? `last reading told ${ago(answer.last_reading_ms)}` : "no reading in this span";
   const tier = `${told.length} columns of ${answer.tier}`;
-  say([last, tier, answer.reason].filter(Boolean).join(" – "), told.length ? "" : "empty");
+  const open = answer.open?.error ? `without what is not told yet: ${answer.open.error}` : "";
+  say([last, tier, answer.reason, open].filter(Boolean).join(" – "), told.length ? "" : "empty");
   const smallest = Math.min(...told.map((column) => column.min));
   const largest = Math.max(...told.map((column) => column.max));
   const rise = told.some((column) => column.increase !== undefined)
@@ -213,6 +214,25 @@ function date(at, isBrief) {
 }
 
 // --- drawing
+
+/** Milliseconds by which the zone's clocks are ahead of UTC at a time. */
+function ahead(at) {
+  const options = { timeZone: shown.zone, hourCycle: "h23", year: "numeric", month: "numeric", day: "numeric", hour: "numeric", minute: "numeric" };
+  const parts = Object.fromEntries(new Intl.DateTimeFormat("en", options).formatToParts(at).map(({ type, value }) => [type, Number(value)]));
+  return Date.UTC(parts.year, parts.month - 1, parts.day, parts.hour, parts.minute) - Math.floor(at / 60000) * 60000;
+}
+
+/** Round times of the zone's clocks, at most so many. */
+function moments([from, to], most) {
+  const hours = [1 / 12, 0.25, 0.5, 1, 2, 3, 6, 12, 24, 48, 168, 336, 730, 1461, 2922, 8766].map((hours) => hours * 3600000);
+  const step = hours.find((step) => (to - from) / step <= most) ?? (to - from);
+  const found = [];
+  for (let local = Math.ceil((from + ahead(from)) / step) * step; ; local += step) {
+    const at = local - ahead(local - ahead(local));
+    if (at > to) return found;
+    found.push(at);
+  }
+}
 
 function steps(least, most, count) {
   const rough = (most - least) / count || 1;
@@ -268,10 +288,11 @@ function draw() {
   }
   context.textAlign = "center";
   context.textBaseline = "top";
-  const labels = Math.max(2, Math.floor((right - left) / 90));
-  for (let label = 0; label < labels; label++) {
-    const at = edges[0] + (edges[1] - edges[0]) * (label + 0.5) / labels;
-    context.fillText(date(at, true), x(at), bottom + 6);
+  for (const at of moments(edges, Math.floor((right - left) / 80))) {
+    const text = date(at, true);
+    const half = context.measureText(text).width / 2;
+    context.fillText(text, Math.max(left - 20 + half, Math.min(right - half, x(at))), bottom + 8);
+    context.fillRect(x(at), bottom, 1, 5);
   }
 
   if (isBars) {
@@ -294,6 +315,13 @@ function draw() {
       context.globalAlpha = 1;
     }
     line(context, columns, x, y, colour("--accent"), []);
+  }
+  if (answer.open?.from_ms >= edges[0]) {
+    // What lies behind it may still change.
+    context.fillStyle = colour("--soft");
+    context.globalAlpha = 0.12;
+    context.fillRect(x(answer.open.from_ms), top, right - x(answer.open.from_ms), bottom - top);
+    context.globalAlpha = 1;
   }
   if (before) {
     const moved = edges[0] - (before.columns.length ? before.columns[0].start_ms : edges[0]);
