@@ -466,7 +466,7 @@ mod tests {
         root.build();
         root.clone().debug_assert();
         let mut rest: Vec<_> = root.get_subcommands().filter(|c| c.get_name() != "help").collect();
-        assert_eq!(rest.len(), 13);
+        assert_eq!(rest.len(), 14);
         while let Some(command) = rest.pop() {
             if command.has_subcommands() {
                 rest.extend(command.get_subcommands().filter(|c| c.get_name() != "help"));
