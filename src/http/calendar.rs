@@ -49,7 +49,8 @@ impl Every {
     /// `most`, or the span lies beyond the calendar.
     pub(super) fn edges(self, (from_ms, to_ms): (i64, i64), zone: &TimeZone, most: u32) -> Option<Vec<i64>> {
         let start = |day: Date| Some(day.to_zoned_datetime(zone.clone()).ok()?.timestamp().as_millisecond());
-        let mut day = self.first_day(Timestamp::from_millisecond(from_ms).ok()?.to_zoned_datetime(zone.clone()).date())?;
+        let mut day =
+            self.first_day(Timestamp::from_millisecond(from_ms).ok()?.to_zoned_datetime(zone.clone()).date())?;
         let mut edges = vec![start(day)?];
         while edges.last().is_some_and(|end| *end < to_ms) {
             if edges.len() > usize::try_from(most).ok()? {

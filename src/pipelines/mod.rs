@@ -2,6 +2,7 @@
 
 pub mod attribution;
 pub mod charges;
+pub mod home;
 pub mod limits;
 pub mod orders;
 pub mod parcels;

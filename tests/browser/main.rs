@@ -201,7 +201,8 @@ fn the_page_of_graphs_does_in_a_browser_what_hands_and_keys_ask_of_it() {
     let server = serve("127.0.0.1:0".parse().unwrap(), service).unwrap();
     let (here, folder) = (Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/browser"), env!("CARGO_TARGET_TMPDIR"));
     if !here.join("node_modules").is_dir() {
-        let installed = Command::new("npm").args(["ci", "--no-audit", "--no-fund"]).current_dir(&here).status().unwrap();
+        let installed =
+            Command::new("npm").args(["ci", "--no-audit", "--no-fund"]).current_dir(&here).status().unwrap();
         assert!(installed.success(), "npm ci");
     }
     let url = format!("http://{}", server.address());

@@ -1,13 +1,10 @@
-//! What the pipeline of `examples/home.rs` is sent, drawn from a seed, and what its tables must have in the end: the readings of each
+//! What the pipeline of `home` is sent, drawn from a seed, and what its tables must have in the end: the readings of each
 //! bucket, one after the other, and each parent made of its children. `tests/engine` holds the engine on its models against it,
 //! `tests/system` the service on real servers.
 
-#[path = "../../examples/home.rs"]
-pub mod service;
-
-use service::Home;
 use std::collections::BTreeMap;
 use tidegate::flow::rollup::{Bucket, Measured, Metered as _, Metric, Packed, Point, Tier};
+use tidegate::pipelines::home::Home;
 use tidegate::testing::Random;
 
 const MINUTE: i64 = 60_000;

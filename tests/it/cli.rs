@@ -145,7 +145,7 @@ fn settings_print_with_their_origins_and_without_their_secrets() {
     }
     let enough = [environment[0], ("TIDEGATE_KAFKA__BOOTSTRAP_SERVERS", "h:9092")];
     let output = tidegate(&["config", "validate"], &enough);
-    assert_eq!((output.status.code(), out(&output).as_str()), (Some(0), "ok: 41 values, no file\n"));
+    assert_eq!((output.status.code(), out(&output).as_str()), (Some(0), "ok: 44 values, no file\n"));
 }
 
 #[test]

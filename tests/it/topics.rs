@@ -4,7 +4,9 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use tidegate::flow::{Algorithm, Context, Declared, Reject, TableTopic, Topology};
-use tidegate::pipelines::{attribution, charges, limits, orders, parcels, payments, scoring, sessions, usage, views};
+use tidegate::pipelines::{
+    attribution, charges, home, limits, orders, parcels, payments, scoring, sessions, usage, views,
+};
 use tidegate::topics::{compare, read, validate};
 
 /// A folder of its own, removed when dropped.
@@ -82,6 +84,7 @@ fn every_shipped_folder_is_sound_and_is_what_its_pipeline_derives() {
         (shipped().join("attribution"), attribution::topology(), 7),
         (shipped().join("charges"), charges::topology(), 9),
         (shipped().join("views"), views::topology(), 5),
+        (shipped().join("home"), home::topology(), 11),
     ];
     for (folder, topology, count) in folders {
         for environment in [None, Some("dev"), Some("prod")] {

@@ -1,9 +1,8 @@
-//! The pipeline of `examples/home.rs` on a real Kafka, a real PostgreSQL and RocksDB: roll-ups of devices, of which one sends what it
+//! The pipeline `home` on a real Kafka, a real PostgreSQL and RocksDB: roll-ups of devices, of which one sends what it
 //! has kept for a day and a half at once, through kills and a lost disk. All tables are held against a computation beside it
 //! (`tests/home`).
 
 use crate::rig::{Instance, Random, World, say, until};
-use crate::rolled::service::topology;
 use crate::rolled::{Load, PORTION_MS, Record};
 use sqlx::Row as _;
 use std::collections::{BTreeMap, BTreeSet};
@@ -11,6 +10,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tidegate::adapters::kafka::{KafkaFeed, TopicSpec};
 use tidegate::flow::record::{Timestamp, TopicName};
 use tidegate::flow::rollup::Tier;
+use tidegate::pipelines::home::topology;
 
 const PARTITIONS: i32 = 3;
 const PORTIONS: i64 = 18;
@@ -41,7 +41,7 @@ pub fn prepared() -> Option<World> {
 }
 
 pub fn send(feed: &KafkaFeed, records: &[Record]) {
-    let topic = TopicName::parse("readings").unwrap();
+    let topic = TopicName::parse("home-readings").unwrap();
     for Record { key, value, at } in records {
         feed.send_at(&topic, None, Some(key.as_bytes()), Some(value.as_bytes()), &[], Some(Timestamp(*at))).unwrap();
     }

@@ -4,13 +4,13 @@
 use crate::home::{kill, now_ms, prepared, rows, send};
 use crate::rig::{say, until};
 use crate::rolled::Record;
-use crate::rolled::service::Home;
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 use tidegate::adapters::kafka::KafkaFeed;
 use tidegate::flow::rollup::{Measured, Metered as _, Packed, Tier};
+use tidegate::pipelines::home::Home;
 
 const MINUTE_MS: i64 = 60_000;
 const DAY_MS: i64 = 24 * 60 * MINUTE_MS;

@@ -1,17 +1,8 @@
 //! What is told of the readings of one metric over a span.
 
 use crate::flow::rollup::bytes::{Damaged, Reader, write_int, write_number, write_unsigned};
-use crate::flow::rollup::{Rise, Sketch, States};
+use crate::flow::rollup::{Point, Rise, Sketch, States};
 use serde::{Deserialize, Serialize};
-
-/// A reading: when, and of what value.
-#[derive(Serialize, Deserialize, Clone, Copy, PartialEq, Debug)]
-pub struct Point {
-    /// When it was taken, in milliseconds since 1970, UTC.
-    pub at_ms: i64,
-    /// Its value, which is finite.
-    pub value: f64,
-}
 
 /// The readings of one metric over a span, in a few numbers. With [`Bucket::first`], [`Bucket::last`], [`Bucket::min`] and
 /// [`Bucket::max`] a graph whose columns are buckets looks as if it had every reading.
@@ -113,16 +104,5 @@ impl Bucket {
         };
         let sketch = if head & 4 == 0 { None } else { Some(Sketch::read(from)?) };
         Ok(Self { n, sum, min, max, first, last, covered_ms, measure, sketch })
-    }
-}
-
-impl Point {
-    pub(super) fn write(self, into: &mut Vec<u8>, start_ms: i64) {
-        write_int(into, self.at_ms.wrapping_sub(start_ms));
-        write_number(into, self.value);
-    }
-
-    pub(super) fn read(from: &mut Reader<'_>, start_ms: i64) -> Result<Self, Damaged> {
-        Ok(Self { at_ms: from.int()?.wrapping_add(start_ms), value: from.number()? })
     }
 }
