@@ -27,7 +27,7 @@ const NUMBERS: [&str; 16] = [
     "p99",
 ];
 
-pub(super) fn response(answer: &Value) -> Response {
+pub(super) fn as_csv(answer: &Value) -> Response {
     let headers =
         [(CONTENT_TYPE, "text/csv; charset=utf-8"), (CONTENT_DISPOSITION, "attachment; filename=\"series.csv\"")];
     (headers, text(answer)).into_response()

@@ -41,19 +41,22 @@ pub fn topology() -> Topology {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use serde_json::json;
-    use std::time::Duration;
+    use crate::flow::Key;
+    use crate::flow::record::TopicName;
 
     #[test]
     fn what_a_device_measures_at_one_time_is_a_reading_of_each_metric() {
-        let mut driver = crate::testing::TestDriver::new(topology());
-        driver.send("home-readings", "boiler", json!([{"at_ms": 0, "metrics": {"power": 5.0, "mode": 2}}]));
-        driver.advance(Duration::from_mins(16));
-        driver.send("home-readings", "boiler", json!([{"at_ms": 960_000, "metrics": {"power": 7.0}}]));
-        driver.run();
-        let told: Vec<String> =
-            driver.read("home-quarters").into_iter().map(|(key, _): (String, serde_json::Value)| key).collect();
-        assert_eq!(told.len(), 2, "{told:?}");
-        assert!(told.iter().all(|key| key.contains("boiler")), "{told:?}");
+        let (topic, key) = (TopicName::parse("home-readings").unwrap(), Key::from("boiler"));
+        let measured = serde_json::from_str(
+            r#"[{"at_ms": 5, "metrics": {"power": 5.5, "mode": 2}}, {"at_ms": 9, "metrics": {}}]"#,
+        );
+        let readings = Home.readings(measured.unwrap(), &Context::example(&topic, &key)).unwrap();
+        let read: Vec<_> = readings
+            .iter()
+            .map(|reading| (reading.metric.as_str(), reading.point.at_ms, reading.point.value))
+            .collect();
+        assert_eq!(read, [("mode", 5, 2.0), ("power", 5, 5.5)]);
+        assert!(read.iter().all(|(metric, ..)| Home.metric(metric).is_some()));
+        assert!(Home.metric("pressure").is_none());
     }
 }

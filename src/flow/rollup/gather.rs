@@ -11,32 +11,15 @@ use crate::flow::effect::Reject;
 use crate::flow::notice::Notice;
 use crate::flow::record::{Timestamp, TopicName};
 use crate::flow::rollup::minute::{MINUTE_MS, Minute, QUARTER_MS, rolled_up, start_of};
-use crate::flow::rollup::{Bucket, Measured, Metric, Reading, Tier};
+use crate::flow::rollup::{Bucket, Measured, Metered, Metric, Reading, SeriesKey, Tier, Told};
 use crate::flow::store::Store;
 use crate::flow::timer::At;
-use serde::de::DeserializeOwned;
-use serde::{Deserialize, Serialize};
 use std::any::TypeId;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Duration;
-
-/// What a user says of metered devices: which readings an event has, and what its metrics are.
-pub trait Metered: Send + Sync + 'static {
-    /// The record's value, decoded.
-    type Event: DeserializeOwned + 'static;
-
-    /// The readings of an event of the device that is the record's key.
-    ///
-    /// # Errors
-    /// [`Reject`]: the record is none.
-    fn readings(&self, event: Self::Event, context: &Context<'_>) -> Result<Vec<Reading>, Reject>;
-
-    /// The metric of that name; `None` where there is none: the record is a dead letter (`unknown-metric`).
-    fn metric(&self, name: &str) -> Option<Metric>;
-}
 
 /// A roll-up of a pipeline: its name, and what its metrics are.
 #[derive(Clone)]
@@ -116,40 +99,6 @@ impl Default for Patience {
     /// 30 seconds, 10 seconds, two hours.
     fn default() -> Self {
         Self { grace: Duration::from_secs(30), settle: Duration::from_secs(10), kept: Duration::from_hours(2) }
-    }
-}
-
-/// The bucket of one metric of a device over a span of a tier.
-#[derive(Serialize, Deserialize, Clone, PartialEq, Debug)]
-pub struct Told {
-    /// Its start, in milliseconds since 1970, UTC.
-    pub start_ms: i64,
-    /// Its bucket.
-    pub bucket: Bucket,
-    /// Whether the bucket comes on top of what was given out before, instead of in its place.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    pub is_addition: bool,
-}
-
-/// The row that a quarter belongs to.
-#[derive(Serialize, Deserialize, Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
-pub struct SeriesKey {
-    /// The device: the key of its records.
-    pub device: String,
-    /// The metric's name.
-    pub metric: String,
-    /// The start of the row's span, in milliseconds since 1970, UTC.
-    pub start_ms: i64,
-}
-
-impl SeriesKey {
-    /// A notice for the row of this key.
-    ///
-    /// # Errors
-    /// If the key cannot be said in JSON.
-    pub(super) fn tell(&self, told: Told) -> Result<Notice<Told>, Reject> {
-        let key = serde_json::to_string(self).map_err(|error| Reject::dead_letter("bad-key", error.to_string()))?;
-        Ok(Notice::new(told).key(key))
     }
 }
 

@@ -2,7 +2,7 @@
 
 use crate::flow::rollup::{Plan, Tier};
 use crate::http::calendar::{self, Every};
-use crate::http::client;
+use crate::http::client::parameters;
 use crate::http::refused::Refused;
 
 /// Columns of a graph, unless the question says otherwise; and the most that may be asked for.
@@ -40,7 +40,7 @@ pub(super) struct Asked {
 impl Asked {
     /// Reads `name=value&…`. `now_ms`: the present time, from which relative ones are counted.
     pub(super) fn read(query: &str, now_ms: i64) -> Result<Self, Refused> {
-        let mut found = client::parameters(query, &PARAMETERS).map_err(Refused::bad)?;
+        let mut found = parameters(query, &PARAMETERS).map_err(Refused::bad)?;
         let metric = found.remove("metric").ok_or_else(|| Refused::bad("metric: is missing"))?;
         let of = match (found.remove("device"), found.remove("home"), found.remove("room")) {
             (Some(device), None, None) => Of::Device(device),

@@ -15,7 +15,7 @@ pub(super) use asked::PARAMETERS;
 
 use crate::flow::rollup::{Bucket, Column, Measure, Metric, Packed, Point, RollUp, Tier};
 use crate::http::access::{Asker, challenge};
-use crate::http::csv;
+use crate::http::csv::as_csv;
 use crate::http::open::Open;
 use crate::http::refused::{Refused, body};
 use crate::http::shared::Shared;
@@ -52,7 +52,7 @@ pub(super) async fn series(State(shared): State<Shared>, RawQuery(query): RawQue
         });
         drop(permit);
         match answer {
-            Ok(answer) if asked.is_csv => csv::response(&answer),
+            Ok(answer) if asked.is_csv => as_csv(&answer),
             Ok(answer) => body(StatusCode::OK, &answer),
             Err(refused) => challenge(refused),
         }
