@@ -15,6 +15,7 @@ use axum::http::header::{AUTHORIZATION, WWW_AUTHENTICATE};
 use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use sha2::{Digest as _, Sha256};
+use std::collections::BTreeSet;
 
 /// The words in front of a token: the second one is InfluxDB's.
 const SCHEMES: [&str; 2] = ["Bearer", "Token"];
@@ -87,6 +88,27 @@ impl Asker {
             None if self.sees_by_name(device) => Ok(Device { device: device.into(), ..Device::default() }),
             None => Err(Refused::not_found(format!("no device {device} is in sight"))),
         }
+    }
+
+    /// Those of some devices that are in sight.
+    pub(super) fn in_sight(
+        &self,
+        view: &dyn View,
+        rollup: &RollUp,
+        mut devices: BTreeSet<String>,
+    ) -> Result<BTreeSet<String>, Refused> {
+        let Self::Holder(grant) = self else { return Ok(devices) };
+        if let Some(own) = &grant.devices {
+            devices.retain(|device| own.contains(device));
+        }
+        if grant.home.is_none() || devices.is_empty() {
+            return Ok(devices);
+        }
+        let limit = u32::try_from(devices.len()).unwrap_or(u32::MAX);
+        let only = Some(devices.into_iter().collect());
+        let wanted = WantedDevices { home: grant.home.clone(), only, limit, ..WantedDevices::default() };
+        let found = with_tables(view, |tables| tables.devices(&rollup.name, &wanted))?;
+        Ok(found.into_iter().map(|device| device.device).collect())
     }
 
     /// Whether a device is in sight of which nothing is known but its name.

@@ -261,15 +261,8 @@ impl Parsed {
 
     /// Refuses readings of devices that are not in sight.
     fn narrow(&mut self, view: &dyn View, rollup: &RollUp, asker: &Asker) -> Result<(), Refused> {
-        let devices: BTreeSet<&String> = self.items.iter().map(|item| &item.device).collect();
-        let mut seen = BTreeSet::new();
-        for device in devices {
-            match asker.device(view, rollup, device) {
-                Ok(_) => drop(seen.insert(device.clone())),
-                Err(Refused { code: StatusCode::NOT_FOUND, .. }) => {}
-                Err(refused) => return Err(refused),
-            }
-        }
+        let devices = self.items.iter().map(|item| item.device.clone()).collect();
+        let seen = asker.in_sight(view, rollup, devices)?;
         let (seen, hidden): (Vec<Item>, Vec<Item>) =
             std::mem::take(&mut self.items).into_iter().partition(|item| seen.contains(&item.device));
         self.items = seen;

@@ -159,13 +159,23 @@ impl RollUpTables for PostgresRollUps {
 
     fn devices(&mut self, rollup: &str, wanted: &WantedDevices) -> Result<Vec<Device>, Fault> {
         let (days, devices) = (name_of(&Tier::Days.table(rollup))?, name_of(&format!("{rollup}_devices"))?);
-        // Those with readings are found by skipping through the primary key.
+        let known = if wanted.only.is_some() {
+            format!(
+                "WITH known AS (SELECT k.device FROM unnest($5::text[]) k(device) WHERE k.device > $6 AND \
+                 (EXISTS (SELECT FROM {devices} d WHERE d.device = k.device) OR \
+                 EXISTS (SELECT FROM {days} t WHERE t.device = k.device)))"
+            )
+        } else {
+            // Those with readings are found by skipping through the primary key.
+            format!(
+                "WITH RECURSIVE seen AS ((SELECT device FROM {days} WHERE device > $6 ORDER BY device LIMIT 1) UNION ALL \
+                 SELECT (SELECT t.device FROM {days} t WHERE t.device > s.device ORDER BY t.device LIMIT 1) FROM seen s \
+                 WHERE s.device IS NOT NULL), known AS (SELECT device FROM seen WHERE device IS NOT NULL UNION \
+                 SELECT device FROM {devices} WHERE device > $6)"
+            )
+        };
         let select = self.server.statement(&format!(
-            "WITH RECURSIVE seen AS ((SELECT device FROM {days} WHERE device > $6 ORDER BY device LIMIT 1) UNION ALL \
-             SELECT (SELECT t.device FROM {days} t WHERE t.device > s.device ORDER BY t.device LIMIT 1) FROM seen s \
-             WHERE s.device IS NOT NULL), known AS (SELECT device FROM seen WHERE device IS NOT NULL UNION \
-             SELECT device FROM {devices} WHERE device > $6) \
-             SELECT k.device, d.name, d.room, d.home, d.kind, d.zone, coalesce(d.formerly, '{{}}') FROM known k \
+            "{known} SELECT k.device, d.name, d.room, d.home, d.kind, d.zone, coalesce(d.formerly, '{{}}') FROM known k \
              LEFT JOIN {devices} d USING (device) \
              WHERE ($1::text IS NULL OR position(lower($1) IN lower(k.device)) > 0 OR position(lower($1) IN lower(d.name)) > 0) \
              AND ($2::text IS NULL OR d.room = $2) AND ($3::text IS NULL OR d.home = $3) AND ($4::text IS NULL OR d.kind = $4) \
