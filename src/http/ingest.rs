@@ -32,7 +32,7 @@ use axum::response::{IntoResponse, Response};
 use influxdb_line_protocol::{FieldValue, ParsedLine, parse_lines};
 use serde::Deserialize;
 use serde_json::{Value, json};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::io::Read as _;
 use std::time::Duration;
 

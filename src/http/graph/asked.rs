@@ -12,7 +12,7 @@ const POINTS_MAX: u32 = 5_000;
 const SPAN_MS_MAX: i64 = 100 * 366 * 86_400_000;
 
 /// What a question may name.
-pub(in crate::http) const PARAMETERS: [&str; 11] =
+pub(crate) const PARAMETERS: [&str; 11] =
     ["rollup", "device", "home", "room", "metric", "from", "to", "points", "aggregate", "zone", "format"];
 
 /// Whose graph is wanted.
