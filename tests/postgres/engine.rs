@@ -125,6 +125,12 @@ impl Service {
         }
     }
 
+    /// The values of the output topic, in order where one partition has them all.
+    fn sums(&self) -> Vec<String> {
+        let found = self.log.read(&TopicName::parse("sums").unwrap());
+        found.into_iter().map(|found| String::from_utf8(found.value.unwrap()).unwrap()).collect()
+    }
+
     fn letters(&self) -> Vec<(String, String)> {
         self.letters_in(&["pluses-dlt", "more-dlt"])
     }
@@ -324,13 +330,7 @@ fn a_unique_number_that_one_record_sets_free_is_there_for_the_next_one_of_its_ba
         let row = format!("SELECT count(*) FROM {{u}}.t WHERE id = {id} AND n = {n} AND version = {version}");
         assert_eq!(service.fixture.number(&row), 1, "{id}");
     }
-    let told: Vec<String> = service
-        .log
-        .read(&TopicName::parse("sums").unwrap())
-        .iter()
-        .map(|found| String::from_utf8(found.value.clone().unwrap()).unwrap())
-        .collect();
-    assert_eq!(told, [1_000, other, one].map(|n| n.to_string()));
+    assert_eq!(service.sums(), [1_000, other, one].map(|n| n.to_string()));
 }
 
 /// Gives a row the number that its record says, makes it where it is missing, and deletes it at -1.
@@ -382,13 +382,7 @@ fn a_state_that_a_rule_of_the_table_refuses_is_a_dead_letter_whatever_its_batch_
         for _ in 0..50 {
             service.member.step().unwrap();
         }
-        let told: Vec<String> = service
-            .log
-            .read(&TopicName::parse("sums").unwrap())
-            .iter()
-            .map(|found| String::from_utf8(found.value.clone().unwrap()).unwrap())
-            .collect();
-        assert_eq!(told, ["1", "2", "-1", "3", "-1", "4"], "{name}");
+        assert_eq!(service.sums(), ["1", "2", "-1", "3", "-1", "4"], "{name}");
         assert_eq!(service.letters_in(&["pluses-dlt"]), vec![("constraint".to_owned(), "0".to_owned()); 4], "{name}");
         assert_eq!(service.fixture.number("SELECT n FROM {u}.t WHERE id = 0"), 4, "{name}");
     }
