@@ -83,7 +83,8 @@ pub trait Rows: Send {
     }
 
     /// Whether the table accepts every value for the columns of its [`TableSpec`] and keeps it bit for bit. If so, a row
-    /// that several records of a transaction change may be written once. False where that is not known.
+    /// that several records of a transaction change may be written once. False where that is not known; it may become false
+    /// when a write is refused.
     fn keeps(&self, _: usize) -> bool {
         false
     }
