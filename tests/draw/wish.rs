@@ -84,7 +84,7 @@ fn with_features(random: &mut Random) -> Scenario {
 }
 
 fn with_fault(random: &mut Random, outcomes: &[&str]) -> Scenario {
-    let is_rare = random.happens(2);
+    let is_rare = random.happens(6);
     let (outcome, wished) = if is_rare {
         (RARE_PAIR.0, RARE_PAIR.1.to_owned())
     } else {
