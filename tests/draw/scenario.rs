@@ -118,6 +118,9 @@ pub struct Simulated {
 pub const DOC: &str = r#"{"id":12345678901234567890123,"price":0.1234567890123456789012,"v":1.10}"#;
 /// The mark in a record that changes something.
 const CHANGES: &str = r#""does":"Change""#;
+/// The marks of one that kills the process, and of one that outlasts its transaction.
+const DIES: &str = r#""does":"Die""#;
+pub const STALLS: &str = r#""does":"Stall""#;
 /// Rows of a table.
 pub const ROWS: i64 = 5;
 /// The number of a record that was drawn before the others: beyond theirs.
@@ -646,6 +649,13 @@ pub struct Acts<'a> {
 /// The acts in which a group that starts at the end starts, before anything is sent.
 pub const STARTS: [Act; 3] = [Act::Turns(10), Act::Pass(100), Act::Turns(10)];
 
+/// Gives a record that changes something another mark.
+pub fn disturb(act: &mut Act, does: &str) {
+    if let Act::Send(Sending { value: Some(value), .. }) = act {
+        *value = value.replace(CHANGES, does);
+    }
+}
+
 impl Acts<'_> {
     /// All of them. `wish`: a record and a fault that shall be among them.
     pub fn draw(mut self, wish: Option<(Act, Vec<Act>)>) -> Vec<Act> {
@@ -699,9 +709,21 @@ impl Acts<'_> {
         self.acts
     }
 
-    /// A record that changes something kills the process instead, or outlasts its transaction. Not where a join decides whether
-    /// the algorithm is run over it: that may be otherwise the next time it is offered.
+    /// A record that changes something kills the process instead, or outlasts its transaction.
     fn disturber(&mut self) {
+        let may = |(_, act): &(usize, &Act)| self.may_disturb(act);
+        let found: Vec<usize> = (0..).zip(&self.acts).filter(may).map(|(number, _)| number).collect();
+        if found.is_empty() {
+            return;
+        }
+        let number = *self.random.choose(&found);
+        let does = *self.random.choose(&[DIES, STALLS]);
+        self.acts.get_mut(number).into_iter().for_each(|act| disturb(act, does));
+    }
+
+    /// Whether a record may kill the process or outlast its transaction. Not where a join decides whether the algorithm is run over
+    /// it: that may be otherwise the next time it is offered.
+    pub fn may_disturb(&self, act: &Act) -> bool {
         let is_joined = |topic: &String| {
             let mut joined = self.pipeline.subs.iter().filter(|sub| sub.join == Join::Inner);
             // Or over its dead letter.
@@ -709,19 +731,11 @@ impl Acts<'_> {
                 |sub: &SubDraw| sub.lead.strip_suffix("-dlt").is_some_and(|of| of.starts_with(&**topic));
             joined.any(|sub| sub.lead == *topic || sub.companion_topic() == *topic || reads_letters(sub))
         };
-        let changes = |act: &Act| match act {
-            Act::Send(Sending { topic, value: Some(value), .. }) => value.contains(CHANGES) && !is_joined(topic),
+        match act {
+            Act::Send(Sending { topic, value: Some(value), .. }) => {
+                value.contains(CHANGES) && !is_joined(topic) && !self.is_timed()
+            }
             _ => false,
-        };
-        let found: Vec<usize> =
-            (0..).zip(&self.acts).filter(|(_, act)| changes(act)).map(|(number, _)| number).collect();
-        if found.is_empty() {
-            return;
-        }
-        let number = *self.random.choose(&found);
-        if let Some(Act::Send(Sending { value: Some(value), .. })) = self.acts.get_mut(number) {
-            let does = self.random.choose(&[r#""does":"Die""#, r#""does":"Stall""#]);
-            *value = value.replace(CHANGES, does);
         }
     }
 

@@ -84,7 +84,7 @@ fn with_features(random: &mut Random) -> Scenario {
 }
 
 fn with_fault(random: &mut Random, outcomes: &[&str]) -> Scenario {
-    let is_rare = random.happens(6);
+    let is_rare = random.happens(2);
     let (outcome, wished) = if is_rare {
         (RARE_PAIR.0, RARE_PAIR.1.to_owned())
     } else {
@@ -104,9 +104,15 @@ fn with_fault(random: &mut Random, outcomes: &[&str]) -> Scenario {
 fn record_and_fault(random: &mut Random, base: &Scenario, outcome: &str, wished: &str) -> Option<(Act, Vec<Act>)> {
     let mut acts = Acts { random, pipeline: &base.pipeline, knobs: &base.knobs, n: scenario::WISHED, acts: Vec::new() };
     let is_it = |sending: &Sending| outcomes(base, sending).contains(&outcome);
+    // No record is drawn so: it is made of one that changes something.
+    let stalls = outcome == RARE_PAIR.0;
     let record = (0..TRIES).find_map(|_| {
-        acts.record(100);
-        acts.acts.pop().filter(|act| matches!(act, Act::Send(sending) if is_it(sending)))
+        acts.record(if stalls { 0 } else { 100 });
+        let mut act = acts.acts.pop()?;
+        if stalls && acts.may_disturb(&act) {
+            scenario::disturb(&mut act, scenario::STALLS);
+        }
+        Some(act).filter(|act| matches!(act, Act::Send(sending) if is_it(sending)))
     })?;
     let wished = wished.strip_suffix(", disks lost").unwrap_or(wished);
     if let Some(step) = COMMIT_STEPS.into_iter().find(|step| wished == format!("crash after {step}")) {
