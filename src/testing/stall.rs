@@ -1,7 +1,7 @@
 //! A record whose step takes longer than the database lets a transaction idle.
 
-use crate::adapters::memory::ManualClock;
 use crate::adapters::memory::database::MemoryDatabase;
+use crate::adapters::memory::{ManualClock, MemoryLog};
 use std::cell::Cell;
 use std::sync::Arc;
 use std::time::Duration;
@@ -31,18 +31,22 @@ pub(super) fn has_stalled() -> bool {
 #[derive(Debug)]
 pub(super) struct Idle {
     clock: Arc<ManualClock>,
+    log: MemoryLog,
     database: MemoryDatabase,
 }
 
 impl Idle {
-    pub(super) fn new(clock: Arc<ManualClock>, database: MemoryDatabase) -> Self {
+    pub(super) fn new(clock: Arc<ManualClock>, log: MemoryLog, database: MemoryDatabase) -> Self {
         database.limit_idle(Some(IDLE_MAX));
-        Self { clock, database }
+        Self { clock, log, database }
     }
 
-    /// Lets enough time pass for the database to end an open transaction.
+    /// Lets enough time pass for the database to end an open transaction. Sessions go on: the thread that polls is not the one
+    /// whose step takes long, although a simulation runs both in one.
     pub(super) fn outlast(&self) {
-        self.clock.advance(IDLE_MAX + Duration::from_millis(1));
+        let time = IDLE_MAX + Duration::from_millis(1);
+        self.log.keep_sessions(time);
+        self.clock.advance(time);
         self.database.set_down(true);
         self.database.set_down(false);
     }

@@ -335,6 +335,11 @@ impl MemoryLog {
         self.lock().leave(group, member_id);
     }
 
+    /// Takes `time` that is about to pass from what the members' sessions last: they poll meanwhile, in threads of their own.
+    pub fn keep_sessions(&self, time: Duration) {
+        self.lock().keep_sessions(time);
+    }
+
     /// Aborts every transaction that is open, as its timeout would, and fences its producer.
     pub fn expire_transactions(&self) {
         self.lock().expire_transactions(Duration::MAX);

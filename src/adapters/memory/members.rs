@@ -83,6 +83,12 @@ impl State {
         }
     }
 
+    /// Members poll until `time` has passed.
+    pub(super) fn keep_sessions(&mut self, time: Duration) {
+        let members = self.groups.by_id.values_mut().flat_map(|group| group.members.values_mut());
+        members.for_each(|member| member.last_poll += time);
+    }
+
     /// Throws out members that have not polled for the session timeout.
     pub(super) fn expire_members(&mut self, now: Duration) {
         let timeout = self.settings.session_timeout;

@@ -105,7 +105,7 @@ impl Simulation {
             .settings(|settings| *settings = EngineSettings { ask_wait: Duration::ZERO, ..shape.settings.clone() });
         let mut driver = shape.limits.iter().fold(driver, |driver, (topic, bytes)| driver.limit(topic, *bytes));
         let thresholds = topology.thresholds().iter().map(|limit| (limit.name().to_owned(), limit.value())).collect();
-        applications.take_time(Idle::new(driver.clock(), driver.database().clone()));
+        applications.take_time(Idle::new(driver.clock(), driver.log().clone(), driver.database().clone()));
         let subs = topology.sub_topologies().iter().enumerate();
         let sources = subs.flat_map(|(number, sub)| sub.sources().map(move |topic| (number, topic)));
         let places = sources.flat_map(|(number, topic)| {
