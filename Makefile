@@ -66,7 +66,7 @@ test-state: ## Keyed state on RocksDB, whose first build takes minutes: damage, 
 	cargo test --locked --features rocksdb,failpoints --test rocksdb
 
 test-servers: ## The same suites and the system tests on real Kafka and PostgreSQL, started by the tests
-	tests/servers/install.sh kafka postgres build store pooler
+	tests/servers/install.sh kafka postgres build store pooler browser
 	tests/plain.sh build
 	tests/plain.sh run
 	$(MAKE) --no-print-directory test-keyed
@@ -104,7 +104,7 @@ test: ## The quick proof, a quarter of an hour on a new machine: no RocksDB, one
 	$(MAKE) --no-print-directory test-helm
 
 test-all: ## All of it, RocksDB and samples of the long runs too: what CI runs, three quarters of an hour on a new machine
-	tests/servers/install.sh kafka postgres build store pooler
+	tests/servers/install.sh kafka postgres build store pooler browser
 	cargo fmt --check
 	$(MAKE) --no-print-directory test-fast
 	tests/plain.sh build

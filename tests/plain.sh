@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# One job: the suites on real Kafka and PostgreSQL that need no further feature. Built first (build), and then run (run) without
+# One job: the suites on real Kafka, PostgreSQL and Chromium that need no further feature. Built first (build), and then run (run) without
 # cargo, which would wait for whoever builds something else meanwhile: most of these tests wait, and leave a core free.
 # Never: replaces a program while they run; what TARGET builds must not be put where `build` has put the examples.
 #
@@ -9,7 +9,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-suites=(conformance kafka postgres system)
+suites=(conformance kafka postgres browser system)
 target=${CARGO_TARGET_DIR:-target}
 # Checkouts may share the folder.
 built=$target/plain-suites-$(pwd | cksum | cut -d ' ' -f 1)

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # One job: install the system packages which are missing (root on Debian or Ubuntu), or say what to install.
-# Usage: install.sh [--check] [kafka] [postgres] [build] [store] [pooler]; without a name: kafka postgres build.
-#   store (libclang, for building RocksDB) is large, and pooler (PgBouncer) for a few tests: only asked for by name.
+# Usage: install.sh [--check] [kafka] [postgres] [build] [store] [pooler] [browser]; without a name: kafka postgres build.
+#   store (libclang, for building RocksDB) is large, pooler (PgBouncer) for a few tests, browser (Chromium) for the pages: only asked for by name.
 # Exit: 0 all there, 1 missing (--check), 78 missing and not mine to install.
 set -euo pipefail
 
@@ -55,6 +55,11 @@ missing() {
         ;;
       pooler)
         [[ -x /usr/sbin/pgbouncer || -x /usr/bin/pgbouncer ]] || echo pgbouncer
+        ;;
+      browser)
+        [[ -x /usr/bin/chromium ]] || echo chromium
+        has node || echo nodejs
+        has npm || echo npm
         ;;
       *)
         echo "install.sh: no such group: $group" >&2
