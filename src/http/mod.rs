@@ -51,7 +51,7 @@ mod view;
 
 pub use reader::{Entries, StoreReader};
 pub use report::{HaltReport, InputReport, Number, Numbers, Report, RestoreReport, StoreReport, TaskReport};
-pub use sources::{DeclaredReport, LettersReport, ShuffleReport, UndeclaredReport, ViolationReport};
+pub use sources::{DeclaredReport, LettersReport, RollUpReport, ShuffleReport, UndeclaredReport, ViolationReport};
 pub use view::{About, Recovery, Untaken, View};
 
 use crate::ports::Fault;

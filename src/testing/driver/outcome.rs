@@ -33,13 +33,21 @@ fn without_wall((partition, key, value, id): Message, is_of_timers: bool) -> Opt
             value.truncate(1);
         }
     } else if let Some(Ok(mut kept)) = value.get(1..).map(serde_json::from_slice::<serde_json::Value>)
-        && let Some(idle) = kept.get_mut("idle").filter(|idle| idle.get("handled_ms").is_some())
+        && let Some(of_wall) = of_wall(&mut kept)
     {
-        *idle = serde_json::Value::Null;
+        *of_wall = serde_json::Value::Null;
         value.truncate(1);
         value.extend_from_slice(kept.to_string().as_bytes());
     }
     Some((partition, key, Some(value), id))
+}
+
+/// What the wall clock says in a value: when a key with windows was handled, or when a device of a roll-up was heard.
+fn of_wall(kept: &mut serde_json::Value) -> Option<&mut serde_json::Value> {
+    if kept.get("heard").is_some() {
+        return kept.get_mut("heard")?.get_mut("wall_ms");
+    }
+    kept.get_mut("idle").filter(|idle| idle.get("handled_ms").is_some())
 }
 
 /// What two outcomes do not share: rows, and messages by topic and partition. Where only ids differ, that is said.
