@@ -57,7 +57,7 @@ fn ask(
     if headers.iter().any(|(_, value)| value.contains(char::is_control)) {
         return Err(io::Error::new(ErrorKind::InvalidInput, "a header has a control character"));
     }
-    let headers: String = headers.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect();
+    let headers = headers.iter().fold(String::new(), |text, (name, value)| format!("{text}{name}: {value}\r\n"));
     // The server closes the connection, so that the body ends with it.
     let question = format!("GET {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n{headers}\r\n");
     stream.write_all(question.as_bytes())?;

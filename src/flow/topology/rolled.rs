@@ -2,7 +2,7 @@
 
 use crate::flow::codec::Format;
 use crate::flow::events::ReadEvent;
-use crate::flow::notice::{Announce as _, Notice};
+use crate::flow::notice::Notice;
 use crate::flow::record::TopicName;
 use crate::flow::rollup::{Gather, Given, Metered, Patience, RollUp, SeriesKey, Tier, TierRow, Write};
 use crate::flow::route::Route;
@@ -22,7 +22,7 @@ impl<S> Source<'_, S> {
     ///
     /// A quarter is told once its end and the patience's grace are over by the task's clock, and again whenever it has changed; each
     /// time it makes its hour anew, of all of the hour's quarters, and that its day.
-    pub fn roll_up<M: Metered>(mut self, name: &str, metered: M, patience: Patience)
+    pub fn roll_up<M: Metered>(self, name: &str, metered: M, patience: Patience)
     where
         S: ReadEvent<M::Event>,
     {
