@@ -184,7 +184,8 @@ fn a_metric_that_nobody_knows_and_a_value_that_is_none_are_dead_letters() {
     send(&mut driver, "boiler", 0, &[("power", 0, 1.0), ("pressure", 0, 1.0)]);
     send(&mut driver, "boiler", 0, &[("mode", 0, 1.5)]);
     send(&mut driver, "boi\0ler", 0, &[("power", 0, 1.0)]);
-    driver.send_raw("readings", Some(b"boiler\xff"), Some(br#"[["power", 0, 1.0]]"#));
+    let (key, value) = (Some(b"boiler\xff".to_vec()), Some(br#"[["power", 0, 1.0]]"#.to_vec()));
+    driver.send_record("readings", Sent { key, value, timestamp_ms: Some(START), ..Sent::default() });
     send(&mut driver, "boiler", 0, &[("power", 0, 2.0)]);
     send(&mut driver, "boiler", HOUR, &[]);
     driver.run();
