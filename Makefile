@@ -78,7 +78,7 @@ test-keyed: ## The system tests that need a feature, with RocksDB and crash poin
 	SYSTEM_TESTS=1 cargo test --locked --features rocksdb,failpoints --test system -- --test-threads 12 \
 		keyed:: sessions:: keyed_setup:: joins:: rowjoins:: rowstate:: matrix:: late:: guards:: network:: forged:: \
 		database:: statements:: sqlstates:: state:: folders:: repairs_keyed:: drawn:: payments:: attribution:: meters:: \
-		home:: household::
+		home:: household:: upkeep::
 
 test-long: ## A million events of 100,000 users through kills and a rebalance, on real Kafka
 	tests/servers/install.sh kafka postgres build store

@@ -282,6 +282,9 @@ pub(crate) struct StateArguments {
     /// Any instance of the pipeline, as host:port; otherwise the setting http.address
     #[arg(long, global = true, value_name = "ADDRESS")]
     pub address: Option<String>,
+    /// A file with the token that the stores of a pipeline with roll-ups need; `-` reads it from standard input
+    #[arg(long, global = true, value_name = "FILE")]
+    pub token_file: Option<PathBuf>,
     #[command(subcommand)]
     pub command: StateCommand,
 }

@@ -4,6 +4,7 @@ use crate::adapters::kafka::KafkaFeed;
 use crate::flow::record::TopicName;
 use crate::http::Untaken;
 use crate::ports::Fault;
+use crate::ports::failpoint::failpoint;
 use crate::settings::kafka::KafkaSettings;
 use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
 use std::sync::OnceLock;
@@ -68,6 +69,7 @@ fn work(kafka: &KafkaSettings, waiting: &Receiver<Batch>) {
         if result.is_err() {
             feed = None; // another one knows nothing of what this one has left
         }
+        failpoint!(K26, if result.is_ok());
         for batch in batches {
             let _ = batch.answer.send(result.clone());
         }

@@ -7,7 +7,8 @@ use crate::app::failure::Failure;
 use crate::app::table;
 use crate::http::client::{Answer as Reply, encode, get};
 use serde_json::Value;
-use std::io::Write;
+use std::io::{self, Write};
+use std::path::Path;
 use std::time::Duration;
 
 /// Longest time for an instance's answer: longer than it waits for its workers and for others.
@@ -40,7 +41,9 @@ pub(super) fn state(app: &App, arguments: &StateArguments, out: &mut dyn Write) 
         // Asks no instance, and is handled before this.
         StateCommand::Rebuild(_) => return Err(Failure::message("state rebuild: no instance does that")),
     };
-    let Reply { code, pipeline, body } = get(&address, &path, None, ANSWER).map_err(|error| {
+    let authorization = arguments.token_file.as_deref().map(authorization_of).transpose()?;
+    let headers: Vec<(&str, &str)> = authorization.iter().map(|value| ("authorization", value.as_str())).collect();
+    let Reply { code, pipeline, body } = get(&address, &path, &headers, ANSWER).map_err(|error| {
         Failure::message(format!("state: no instance answers at {address} ({error}, {origin}); {ADVICE}"))
     })?;
     if pipeline.as_deref() != Some(topology.name()) {
@@ -71,6 +74,21 @@ pub(super) fn state(app: &App, arguments: &StateArguments, out: &mut dyn Write) 
         Some(error) => Err(Failure::message(format!("state: {error}{}", reasons(&answer)))),
         None => Ok(Exit::Done),
     }
+}
+
+/// The header for the token in a file.
+fn authorization_of(file: &Path) -> Result<String, Failure> {
+    let read = if file == Path::new("-") { io::read_to_string(io::stdin()) } else { std::fs::read_to_string(file) };
+    let failed = |why: &str| {
+        let file = file.display();
+        Failure::message(format!("state: --token-file {file}: {why}; write what `tidegate token create` prints there"))
+    };
+    let text = read.map_err(|error| failed(&error.to_string()))?;
+    let token = text.trim();
+    if token.is_empty() || token.contains(char::is_whitespace) {
+        return Err(failed("it holds no token"));
+    }
+    Ok(format!("Bearer {token}"))
 }
 
 fn of_span(span: &SpanArguments) -> [(&'static str, &Option<String>); 2] {

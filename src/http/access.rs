@@ -16,6 +16,7 @@ use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use sha2::{Digest as _, Sha256};
 use std::collections::BTreeSet;
+use std::fmt;
 
 /// The words in front of a token: the second one is InfluxDB's.
 const SCHEMES: [&str; 2] = ["Bearer", "Token"];
@@ -26,13 +27,35 @@ pub fn hash_of(token: &str) -> Vec<u8> {
     Sha256::digest(token.as_bytes()).to_vec()
 }
 
+/// What somebody asks with, to be handed on to another instance: the header `Authorization` as it came. It does not print.
+#[derive(Clone, PartialEq, Eq, Default)]
+pub(super) struct Credential(Option<String>);
+
+impl Credential {
+    /// That of a request.
+    pub(super) fn of(headers: &HeaderMap) -> Self {
+        Self(headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok()).map(str::to_owned))
+    }
+
+    /// As the header of another request.
+    pub(super) fn header(&self) -> Option<(&str, &str)> {
+        Some((AUTHORIZATION.as_str(), self.0.as_deref()?))
+    }
+}
+
+impl fmt::Debug for Credential {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(if self.0.is_some() { "Credential(…)" } else { "Credential(none)" })
+    }
+}
+
 /// Somebody who asks.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(super) enum Asker {
     /// Nobody is asked for a token here.
     Anybody,
     /// The holder of a token.
-    Holder(Grant),
+    Holder(Grant, Credential),
 }
 
 impl Asker {
@@ -46,22 +69,39 @@ impl Asker {
             refused("a token is needed, as in `Authorization: Bearer tg_…`; `tidegate token create` makes one")
         })?;
         let grant = with_tables(view, |tables| tables.grant(&rollup.name, &hash_of(&token)))?;
-        grant.map(Self::Holder).ok_or_else(|| refused("the token is none, or was taken back"))
+        let holder = |grant| Self::Holder(grant, Credential::of(headers));
+        grant.map(holder).ok_or_else(|| refused("the token is none, or was taken back"))
     }
 
     /// Refuses whoever only reads.
     pub(super) fn must_write(&self) -> Result<(), Refused> {
         match self {
-            Self::Holder(Grant { may_write: false, name, .. }) => {
+            Self::Holder(Grant { may_write: false, name, .. }, _) => {
                 Err(Refused { code: StatusCode::FORBIDDEN, error: format!("the token of {name} only reads") })
             }
             _ => Ok(()),
         }
     }
 
+    /// Whether all devices are in sight, those too of which nothing is known.
+    pub(super) const fn sees_all(&self) -> bool {
+        match self {
+            Self::Anybody => true,
+            Self::Holder(Grant { home, devices, .. }, _) => home.is_none() && devices.is_none(),
+        }
+    }
+
+    /// What it asks with, for the instance that has to answer.
+    pub(super) fn credential(&self) -> Credential {
+        match self {
+            Self::Anybody => Credential::default(),
+            Self::Holder(_, credential) => credential.clone(),
+        }
+    }
+
     /// Asks for those devices alone that are in sight. `None`: there are none.
     pub(super) fn narrow(&self, mut wanted: WantedDevices) -> Option<WantedDevices> {
-        let Self::Holder(grant) = self else { return Some(wanted) };
+        let Self::Holder(grant, _) = self else { return Some(wanted) };
         if let Some(home) = &grant.home {
             if wanted.home.as_ref().is_some_and(|wanted| wanted != home) {
                 return None;
@@ -97,7 +137,7 @@ impl Asker {
         rollup: &RollUp,
         mut devices: BTreeSet<String>,
     ) -> Result<BTreeSet<String>, Refused> {
-        let Self::Holder(grant) = self else { return Ok(devices) };
+        let Self::Holder(grant, _) = self else { return Ok(devices) };
         if let Some(own) = &grant.devices {
             devices.retain(|device| own.contains(device));
         }
@@ -115,7 +155,7 @@ impl Asker {
     pub(super) fn sees_by_name(&self, device: &str) -> bool {
         match self {
             Self::Anybody => true,
-            Self::Holder(Grant { home, devices, .. }) => {
+            Self::Holder(Grant { home, devices, .. }, _) => {
                 home.is_none() && devices.as_ref().is_none_or(|devices| devices.iter().any(|own| own == device))
             }
         }
@@ -145,7 +185,8 @@ mod tests {
 
     fn holder(home: Option<&str>, devices: Option<&[&str]>) -> Asker {
         let devices = devices.map(|devices| devices.iter().map(|device| (*device).to_owned()).collect());
-        Asker::Holder(Grant { name: "ada".into(), home: home.map(str::to_owned), devices, may_write: false })
+        let grant = Grant { name: "ada".into(), home: home.map(str::to_owned), devices, may_write: false };
+        Asker::Holder(grant, Credential(Some("Bearer tg_1".into())))
     }
 
     #[test]
@@ -165,6 +206,8 @@ mod tests {
         assert!(of_two.sees_by_name("a") && !of_two.sees_by_name("c") && !of_home.sees_by_name("a"));
         assert!(of_two.must_write().is_err_and(|refused| refused.code == StatusCode::FORBIDDEN));
         assert!(Asker::Anybody.must_write().is_ok());
+        assert!(Asker::Anybody.sees_all() && holder(None, None).sees_all());
+        assert!(!of_home.sees_all() && !of_two.sees_all());
     }
 
     #[test]
@@ -174,6 +217,9 @@ mod tests {
         assert_eq!(of("token tg_1"), Some("tg_1".into()));
         assert_eq!(of("Basic tg_1"), None);
         assert_eq!(of("tg_1"), None);
+        let headers = HeaderMap::from_iter([(AUTHORIZATION, HeaderValue::from_static("Bearer tg_1"))]);
+        assert_eq!(Credential::of(&headers).header(), Some(("authorization", "Bearer tg_1")), "handed on as it came");
+        assert!(!format!("{:?}", Credential::of(&headers)).contains("tg_"), "and not printed");
         assert_eq!(hash_of("tg_1").len(), 32);
         assert_ne!(hash_of("tg_1"), hash_of("tg_2"));
     }

@@ -24,16 +24,16 @@ pub struct Answer {
     pub body: String,
 }
 
-/// Asks `address` (`host:port`) for `path`. Blocks for at most `within`, from the connection to the last byte.
+/// Asks `address` (`host:port`) for `path`, with these headers. Blocks for at most `within`, from the connection to the last byte.
 ///
 /// # Errors
-/// What the socket said; `InvalidData` where the answer is no HTTP; `TimedOut` where it is not whole in time.
-pub fn get(address: &str, path: &str, header: Option<(&str, &str)>, within: Duration) -> io::Result<Answer> {
+/// What the socket said; `InvalidInput` where a header has a control character; `InvalidData` where the answer is no HTTP; `TimedOut` where it is not whole in time.
+pub fn get(address: &str, path: &str, headers: &[(&str, &str)], within: Duration) -> io::Result<Answer> {
     let (clock, mut failure) =
         (SystemClock::default(), io::Error::new(ErrorKind::NotFound, format!("{address} is no address")));
     for place in address.to_socket_addrs()? {
         match TcpStream::connect_timeout(&place, left(&clock, within)?) {
-            Ok(stream) => return ask(stream, &place.to_string(), path, header, (&clock, within)),
+            Ok(stream) => return ask(stream, &place.to_string(), path, headers, (&clock, within)),
             Err(error) => failure = error,
         }
     }
@@ -50,13 +50,16 @@ fn ask(
     mut stream: TcpStream,
     host: &str,
     path: &str,
-    header: Option<(&str, &str)>,
+    headers: &[(&str, &str)],
     (clock, within): (&SystemClock, Duration),
 ) -> io::Result<Answer> {
     stream.set_write_timeout(Some(left(clock, within)?))?;
-    let header = header.map_or_else(String::new, |(name, value)| format!("{name}: {value}\r\n"));
+    if headers.iter().any(|(_, value)| value.contains(char::is_control)) {
+        return Err(io::Error::new(ErrorKind::InvalidInput, "a header has a control character"));
+    }
+    let headers = headers.iter().fold(String::new(), |text, (name, value)| format!("{text}{name}: {value}\r\n"));
     // The server closes the connection, so that the body ends with it.
-    let question = format!("GET {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n{header}\r\n");
+    let question = format!("GET {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n{headers}\r\n");
     stream.write_all(question.as_bytes())?;
     let (mut bytes, mut piece) = (Vec::new(), [0; 16 << 10]);
     while bytes.len() < BYTES_MAX {
@@ -156,7 +159,7 @@ mod tests {
                 std::thread::sleep(Duration::from_millis(20));
             }
         });
-        let error = get(&address, "/", None, Duration::from_millis(200)).unwrap_err();
+        let error = get(&address, "/", &[], Duration::from_millis(200)).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::TimedOut, "{error}");
         slow.join().unwrap();
     }

@@ -140,7 +140,7 @@ pub(super) async fn describe(
             return Err(Refused::bad(format!("zone: expected a name as Europe/Berlin, and not {zone:?}")));
         }
         // Whoever is for one home makes no device of another one's, and takes none from there.
-        if let Asker::Holder(grant) = asker
+        if let Asker::Holder(grant, _) = asker
             && let Some(home) = &grant.home
             && described.home.as_ref() != Some(home)
         {

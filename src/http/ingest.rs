@@ -325,6 +325,7 @@ fn take(view: &dyn View, rollup: &RollUp, parsed: Parsed, well: StatusCode) -> R
         match view.ingest(rollup, records) {
             Ok(()) => {}
             Err(Untaken::Full) => {
+                rollup.count_refused();
                 let response = refused(StatusCode::TOO_MANY_REQUESTS, "too much is under way");
                 return ([(RETRY_AFTER, HeaderValue::from_static("1"))], response).into_response();
             }

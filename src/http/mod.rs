@@ -22,11 +22,12 @@
 //! | `/startupz` | 200 from the first round of the polling thread on |
 //!
 //! Connections, event streams and reads at a time are bounded, and a slow request or reader is given up, so that nobody keeps
-//! the probes or the pipeline waiting. What is asked for by a name that is not one of the instance's own is refused. There is no
-//! login: bind it to an address that only those reach who may read the numbers, and write readings where there is a roll-up; nothing
-//! else here changes anything.
+//! the probes or the pipeline waiting. What is asked for by a name that is not one of the instance's own is refused. What
+//! belongs to a roll-up (`/api`, `/stores`) needs a token ([`access`]); nothing else here has a login, nor changes anything: bind it to an
+//! address that only those reach who may read the numbers.
 
 pub mod access;
+mod admission;
 mod calendar;
 pub mod client;
 mod connections;
@@ -51,7 +52,7 @@ mod view;
 
 pub use reader::{Entries, StoreReader};
 pub use report::{HaltReport, InputReport, Number, Numbers, Report, RestoreReport, StoreReport, TaskReport};
-pub use sources::{DeclaredReport, LettersReport, ShuffleReport, UndeclaredReport, ViolationReport};
+pub use sources::{DeclaredReport, LettersReport, RollUpReport, ShuffleReport, UndeclaredReport, ViolationReport};
 pub use view::{About, Recovery, Untaken, View};
 
 use crate::ports::Fault;

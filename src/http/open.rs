@@ -1,6 +1,7 @@
 //! The quarters of a device that are not told yet: made of its minutes, which the owner of its partition keeps. Where the owner does
 //! not answer, a graph goes without them, and says so.
 
+use super::access::Asker;
 use super::stores;
 use super::view::View;
 use crate::engine::query::{Keys, Span, Wanted};
@@ -18,11 +19,11 @@ pub(super) struct Open {
 }
 
 impl Open {
-    /// Reads the minutes of a device.
-    pub(super) fn read(view: &dyn View, rollup: &RollUp, device: &str, metric: &str) -> Self {
+    /// Reads the minutes of a device for somebody who has it in sight, at which the owner looks once more.
+    pub(super) fn read(view: &dyn View, rollup: &RollUp, asker: &Asker, (device, metric): (&str, &str)) -> Self {
         let keys = Keys::Prefix(format!("{device}\0"));
         let wanted = Wanted::Many { keys, span: Span::default(), from: None, count_max: MINUTES_MAX };
-        let found = stores::gathered(view, &rollup.minutes_store(), wanted, MINUTES_MAX);
+        let found = stores::gathered(view, &rollup.minutes_store(), (wanted, MINUTES_MAX), &asker.credential());
         let minutes = found.map(|entries| {
             let minute = |entry: &crate::engine::query::Entry| (entry.bytes(), entry.value.get().to_owned());
             entries.iter().map(minute).collect::<Vec<_>>()

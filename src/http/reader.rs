@@ -44,6 +44,8 @@ pub struct StoreReader<V> {
     pipeline: String,
     store: Store<V>,
     span: Span,
+    /// The header `Authorization`.
+    authorization: Option<String>,
 }
 
 /// Keys with their values, ascending by the keys' bytes, asked for page by page. Ends behind the first fault.
@@ -63,7 +65,15 @@ impl<V> StoreReader<V> {
     /// versions, as the pipeline declares it.
     #[must_use]
     pub fn new(address: &str, pipeline: &str, store: impl Into<Store<V>>) -> Self {
-        Self { address: address.into(), pipeline: pipeline.into(), store: store.into(), span: Span::default() }
+        let (address, pipeline, store) = (address.into(), pipeline.into(), store.into());
+        Self { address, pipeline, store, span: Span::default(), authorization: None }
+    }
+
+    /// Asks with a token, which the stores of a pipeline with roll-ups need.
+    #[must_use]
+    pub fn token(mut self, token: &str) -> Self {
+        self.authorization = Some(format!("Bearer {token}"));
+        self
     }
 }
 
@@ -143,7 +153,8 @@ impl<V: Serialize + DeserializeOwned> StoreReader<V> {
     fn ask(&self, path: &str, query: &str) -> Result<Answer, Fault> {
         let (address, store) = (&self.address, &self.store.spec().name);
         let path = format!("/stores/{}{path}{query}", encode(store));
-        let asked = client::get(address, &path, None, ANSWER);
+        let authorization = self.authorization.as_deref().map(|value| ("authorization", value));
+        let asked = client::get(address, &path, authorization.as_slice(), ANSWER);
         let answer = asked.map_err(|error| Fault::retry(format!("no instance answers at {address}")).because(error))?;
         if answer.pipeline.as_deref() != Some(&self.pipeline) {
             let who = answer.pipeline.map_or_else(|| "another program".into(), |name| format!("pipeline {name}"));
@@ -202,9 +213,10 @@ impl<V: Serialize + DeserializeOwned> Iterator for Entries<'_, V> {
 
 impl<V> fmt::Debug for StoreReader<V> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { address, pipeline, store, span } = self;
+        let Self { address, pipeline, store, span, .. } = self;
         let mut debug = f.debug_struct("StoreReader");
-        debug.field("address", address).field("pipeline", pipeline).field("store", store).field("span", span).finish()
+        debug.field("address", address).field("pipeline", pipeline).field("store", store).field("span", span);
+        debug.finish_non_exhaustive()
     }
 }
 

@@ -1,6 +1,6 @@
 //! The numbers as the page and programs get them.
 
-use super::sources::{DeclaredReport, LettersReport, ShuffleReport, UndeclaredReport};
+use super::sources::{DeclaredReport, LettersReport, RollUpReport, ShuffleReport, UndeclaredReport};
 use super::view::{About, Recovery, View};
 use crate::engine::status::{Counted, Kind, METRICS, Metric, Place};
 use crate::engine::status::{Halt, RestoreStatus, Status, StoreStatus};
@@ -39,6 +39,8 @@ pub struct Report {
     pub undeclared: Vec<UndeclaredReport>,
     /// Sources whose records lie already where `key_by` sends them: shuffles to remove.
     pub needless_shuffles: Vec<ShuffleReport>,
+    /// What roll-ups have done.
+    pub roll_ups: Vec<RollUpReport>,
     /// What the last crash came to, under `demo`; left out under `run`, which has no crash of its own to tell of.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub last_recovery: Option<Recovery>,
@@ -278,6 +280,7 @@ impl Reporter {
                 .into_iter()
                 .map(|(topic, sampled)| ShuffleReport { source: topic.to_string(), sampled })
                 .collect(),
+            roll_ups: self.view.roll_ups().iter().map(RollUpReport::from).collect(),
             last_recovery: self.view.last_recovery(),
         }
     }
@@ -295,14 +298,15 @@ mod tests {
     use crate::engine::protocol::decision::HaltReason;
     use crate::engine::status::{Counter, Looked, State, TaskStatus};
     use crate::flow::record::{NextOffset, Offset, Partition, TopicName, TopicPartition};
+    use crate::flow::rollup::RollUp;
+    use crate::pipelines::home;
     use crate::ports::obstacle::ObstacleKind;
     use crate::ports::rows::Counts;
     use crate::ports::store::StoreSize;
     use std::collections::BTreeSet;
     use std::time::Duration;
 
-    #[derive(Default)]
-    struct Fake(Status);
+    struct Fake(Status, Vec<RollUp>);
 
     impl View for Fake {
         fn status(&self) -> &Status {
@@ -311,6 +315,10 @@ mod tests {
 
         fn about(&self) -> About {
             About { pipeline: "scoring".into(), place: "a test".into() }
+        }
+
+        fn roll_ups(&self) -> &[RollUp] {
+            &self.1
         }
 
         fn last_recovery(&self) -> Option<Recovery> {
@@ -399,14 +407,17 @@ mod tests {
         r#","violations":[{"source":"clicks-2","count":1,"first_offset":6,"expected_partition":3}]}]"#,
         r#","undeclared":[{"source":"orders","assumed":"murmur2","checked":10,"elsewhere":2,"by_crc32":1}]"#,
         r#","needless_shuffles":[{"source":"events","sampled":100}]"#,
+        r#","roll_ups":[{"rollup":"home","readings":0,"repeated_readings":0,"late_readings":0"#,
+        r#","quarters":0,"quarters_again":0,"requests_refused":1}]"#,
         r#","last_recovery":{"number":2,"took_ms":31,"published":37,"repeated":1}}"#,
     );
 
     #[test]
     fn the_report_is_the_same_byte_for_byte() {
-        let view = Arc::new(Fake(status()));
+        let view = Arc::new(Fake(status(), home::topology().roll_ups().to_vec()));
         let (mut reporter, reports) = Reporter::new(Arc::clone(&view) as Arc<dyn View>);
         view.0.count(Counts { records: 5, ..Counts::default() });
+        view.1[0].count_refused();
         (1..=100).for_each(|ms| view.0.age_at_publication.add(Duration::from_millis(ms)));
         reporter.report();
         let report = reports.borrow().replace(env!("CARGO_PKG_VERSION"), "VERSION");

@@ -1,7 +1,8 @@
-//! What the report has of each source: its dead letters, and how it keeps to its partitioning.
+//! What the report has of each source: its dead letters, how it keeps to its partitioning, and what its roll-up has done.
 
 use crate::engine::status::{DeclaredSource, LettersOfCode, Looked, Violations};
 use crate::flow::record::{Partition, TopicName, TopicPartition};
+use crate::flow::rollup::{Counts, RollUp};
 use serde::Serialize;
 
 /// The dead letters of one source topic with one code.
@@ -109,5 +110,39 @@ impl From<(TopicPartition, Violations)> for ViolationReport {
     fn from((source, violations): (TopicPartition, Violations)) -> Self {
         let Violations { count, first_offset, expected_partition } = violations;
         Self { source: source.to_string(), count, first_offset, expected_partition }
+    }
+}
+
+/// What one roll-up has done, as it was decided here.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct RollUpReport {
+    /// Its name.
+    pub rollup: String,
+    /// Readings that were taken.
+    pub readings: u64,
+    /// Readings that were there already.
+    pub repeated_readings: u64,
+    /// Readings that came when the minutes of their quarter were forgotten.
+    pub late_readings: u64,
+    /// Quarters that were written.
+    pub quarters: u64,
+    /// Quarters that had been written before.
+    pub quarters_again: u64,
+    /// Requests that were told to come again.
+    pub requests_refused: u64,
+}
+
+impl From<&RollUp> for RollUpReport {
+    fn from(rollup: &RollUp) -> Self {
+        let Counts { readings, repeated, late, quarters, quarters_again, refused } = rollup.counts();
+        Self {
+            rollup: rollup.name.clone(),
+            readings,
+            repeated_readings: repeated,
+            late_readings: late,
+            quarters,
+            quarters_again,
+            requests_refused: refused,
+        }
     }
 }

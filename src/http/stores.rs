@@ -6,9 +6,12 @@
 //! |---|---|
 //! | 200 | the proved values, each partition with its position and staleness |
 //! | 400 | the key or the query is none of this store |
+//! | 401, 403 | a token is needed, or one that sees all devices: [`admission`] |
 //! | 404 | no such key; or no such store, with the names that there are |
 //! | 503 | a partition is being restored or moved; `Retry-After` says when to ask again, the body what is known |
 
+use super::access::Credential;
+use super::admission;
 use super::question::{Asked, LIMIT_MAX, MANY, ONE, path};
 use super::shared::Shared;
 use super::view::View;
@@ -80,10 +83,13 @@ struct Missing {
 pub(super) async fn list(State(shared): State<Shared>, headers: HeaderMap) -> Response {
     let is_forwarded = headers.contains_key(FORWARDED);
     answered(shared, true, is_forwarded, move |view, is_gone| {
-        let others = Others::default();
+        if let Some(refused) = admission::refuse(view, &headers, None) {
+            return refused;
+        }
+        let (others, credential) = (Others::default(), Credential::of(&headers));
         let gather = |store: String| {
-            let wanted = Wanted::Size;
-            Gather { view, store: &store, wanted, limit: 0, is_forwarded, is_gone, others: &others }.run()
+            let (wanted, credential) = (Wanted::Size, &credential);
+            Gather { view, store: &store, wanted, limit: 0, is_forwarded, is_gone, credential, others: &others }.run()
         };
         let answers: Result<Vec<Answer>, Refusal> = view.stores().into_iter().map(gather).collect();
         match answers {
@@ -106,10 +112,8 @@ pub(super) async fn many(
         Err(message) => return body(StatusCode::BAD_REQUEST, &json!({ "error": message })),
     };
     let is_forwarded = headers.contains_key(FORWARDED);
-    answered(shared, true, is_forwarded, move |view, is_gone| {
-        Gather { view, store: &store, wanted, limit, is_forwarded, is_gone, others: &Others::default() }.respond()
-    })
-    .await
+    let asked = Question { store, wanted, limit, is_forwarded, headers };
+    answered(shared, true, is_forwarded, move |view, is_gone| asked.respond(view, is_gone)).await
 }
 
 pub(super) async fn one(
@@ -123,10 +127,8 @@ pub(super) async fn one(
         Err(message) => return body(StatusCode::BAD_REQUEST, &json!({ "error": message })),
     };
     let (limit, is_forwarded) = (LIMIT_MAX, headers.contains_key(FORWARDED));
-    answered(shared, false, is_forwarded, move |view, is_gone| {
-        Gather { view, store: &store, wanted, limit, is_forwarded, is_gone, others: &Others::default() }.respond()
-    })
-    .await
+    let asked = Question { store, wanted, limit, is_forwarded, headers };
+    answered(shared, false, is_forwarded, move |view, is_gone| asked.respond(view, is_gone)).await
 }
 
 pub(super) async fn empty(
@@ -138,11 +140,37 @@ pub(super) async fn empty(
     one(shared, Path((store, String::new())), query, headers).await
 }
 
-/// The entries of a store that are wanted, wherever they lie; what keeps one of its partitions from being read is an error. May block
-/// for seconds.
-pub(super) fn gathered(view: &dyn View, store: &str, wanted: Wanted, limit: usize) -> Result<Vec<Entry>, String> {
+/// What a request wants of a store.
+struct Question {
+    store: String,
+    wanted: Wanted,
+    limit: usize,
+    is_forwarded: bool,
+    headers: HeaderMap,
+}
+
+impl Question {
+    fn respond(self, view: &dyn View, is_gone: &dyn Fn() -> bool) -> Response {
+        let Self { store, wanted, limit, is_forwarded, headers } = self;
+        if let Some(refused) = admission::refuse(view, &headers, Some((&store, &wanted))) {
+            return refused;
+        }
+        let (store, credential, others) = (&store, &Credential::of(&headers), &Others::default());
+        Gather { view, store, wanted, limit, is_forwarded, is_gone, credential, others }.respond()
+    }
+}
+
+/// The entries of a store that are wanted, wherever they lie, for somebody who may read them; what keeps one of its partitions from being
+/// read is an error. May block for seconds.
+pub(super) fn gathered(
+    view: &dyn View,
+    store: &str,
+    (wanted, limit): (Wanted, usize),
+    credential: &Credential,
+) -> Result<Vec<Entry>, String> {
     let (is_gone, others) = (|| false, Others::default());
-    let gather = Gather { view, store, wanted, limit, is_forwarded: false, is_gone: &is_gone, others: &others };
+    let (is_forwarded, is_gone, others) = (false, &is_gone, &others);
+    let gather = Gather { view, store, wanted, limit, is_forwarded, is_gone, credential, others };
     let answer = gather.run().map_err(|refusal| refusal.to_string())?;
     match answer.missing.first() {
         None => Ok(answer.entries),
@@ -181,6 +209,8 @@ struct Gather<'a> {
     limit: usize,
     is_forwarded: bool,
     is_gone: &'a dyn Fn() -> bool,
+    /// What other instances are asked with.
+    credential: &'a Credential,
     others: &'a Others,
 }
 
@@ -287,8 +317,8 @@ impl Gather<'_> {
             let path = path(self.store, &self.wanted, self.limit);
             let told: Vec<Result<Answer, String>> = thread::scope(|scope| {
                 let ask = |owner: &str| {
-                    let (owner, path) = (owner.to_owned(), &path);
-                    scope.spawn(move || ask(&owner, path, within))
+                    let (owner, path, credential) = (owner.to_owned(), &path, self.credential);
+                    scope.spawn(move || ask(&owner, path, credential, within))
                 };
                 let asked: Vec<_> = some.iter().map(|(owner, _)| ask(owner)).collect();
                 asked.into_iter().map(|asked| asked.join().unwrap_or_else(|_| Err(SILENT.into()))).collect()
@@ -309,13 +339,14 @@ const OUT_OF_REACH: &str =
     "its owner listens on its own machine only; set http.address, or http.advertised_address, to one that others reach";
 
 /// Asks another instance.
-fn ask(owner: &str, path: &str, within: Duration) -> Result<Answer, String> {
+fn ask(owner: &str, path: &str, credential: &Credential, within: Duration) -> Result<Answer, String> {
     /// An answer that tells nothing.
     #[derive(Deserialize)]
     struct Refused {
         error: String,
     }
-    let answer = client::get(owner, path, Some((FORWARDED, "1")), within).map_err(|error| {
+    let headers: Vec<(&str, &str)> = std::iter::once((FORWARDED, "1")).chain(credential.header()).collect();
+    let answer = client::get(owner, path, &headers, within).map_err(|error| {
         tracing::debug!(owner, %error, "another instance did not answer for its partitions");
         SILENT.to_owned()
     })?;

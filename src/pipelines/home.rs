@@ -2,10 +2,12 @@
 //!
 //! The topic `home-readings` and those of the roll-up are described in the folder `topics/home`; `tidegate migrate` makes its tables. A
 //! record's key is a device, and its value what the device measured at one time or several: written by producers, or by an instance
-//! that takes readings over HTTP.
+//! that takes readings over HTTP. The topic `home-alerts` tells of devices that have been silent for half an hour, and of mains voltage
+//! and temperatures that are too high.
 
-use crate::flow::rollup::{Between, Kind, Measured, Metered, Metric, Patience, Reading};
+use crate::flow::rollup::{Between, Kind, Measured, Metered, Metric, Patience, Reading, Watch};
 use crate::flow::{Context, Reject, Topology};
+use std::time::Duration;
 
 /// The metrics of all devices.
 pub struct Home;
@@ -27,6 +29,15 @@ impl Metered for Home {
             "door" => Some(Metric::new(Kind::Event)),
             _ => None,
         }
+    }
+
+    /// The mains may have a tenth more than 230 V (EN 50160); water above 90 degrees is about to boil.
+    fn watch(&self) -> Watch {
+        Watch::default().silent_after(Duration::from_mins(30)).above("voltage", 253.0, 250.0).above(
+            "temperature",
+            90.0,
+            80.0,
+        )
     }
 }
 

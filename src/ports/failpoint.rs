@@ -1,4 +1,4 @@
-//! The crash points K1 to K27 (docs/glossary.md) by their names: each ends or stops this process when a test asked
+//! The crash points K1 to K31 (docs/glossary.md) by their names: each ends or stops this process when a test asked
 //! for it.
 //!
 //! They exist with the feature `failpoints` only, which nothing but tests turns on. Without it `failpoint!` expands to
@@ -31,8 +31,10 @@
 //! | K23 | `engine::worker::log`: a batch is decided in memory, its Kafka transaction is not begun |
 //! | K24 | `engine::worker::restore`: a slice of the changelog is read, not written |
 //! | K25 | `adapters::rocksdb::store`: a batch is written and `RocksDB` says that it flushes or compacts |
-//! | K26 | no place: records come from the log alone |
+//! | K26 | `app::intake`: readings from HTTP are acknowledged, nobody is answered |
 //! | K27 | `adapters::postgres::schema`: behind each statement of a migration |
+//! | K28, K29 | `adapters::postgres::rollups`: before and behind the commit that makes or drops a partition of a roll-up |
+//! | K30, K31 | likewise: a device is deleted from one table more; behind the commit |
 
 #[cfg(feature = "failpoints")]
 macro_rules! failpoint {
@@ -85,10 +87,11 @@ mod points {
     #[derive(Clone, Copy, PartialEq, Eq, Debug)]
     #[rustfmt::skip]
     pub(crate) enum Point {
-        K1, K2, K3, K4, K5, K6, K7, K8, K9, K10, K11, K12, K13, K14, K15, K16, K17, K21, K22, K23, K24, K25, K27,
+        K1, K2, K3, K4, K5, K6, K7, K8, K9, K10, K11, K12, K13, K14, K15, K16, K17, K21, K22, K23, K24, K25, K26, K27,
+        K28, K29, K30, K31,
     }
 
-    const POINTS: [Point; 23] = [
+    const POINTS: [Point; 28] = [
         Point::K1,
         Point::K2,
         Point::K3,
@@ -111,7 +114,12 @@ mod points {
         Point::K23,
         Point::K24,
         Point::K25,
+        Point::K26,
         Point::K27,
+        Point::K28,
+        Point::K29,
+        Point::K30,
+        Point::K31,
     ];
 
     /// The action at a crash point.
@@ -219,7 +227,7 @@ mod points {
             let armed = Armed::parse(" K21=kill@3").unwrap();
             assert_eq!((armed.point, armed.action, armed.nth), (Point::K21, Action::Kill, 3));
             assert_eq!(Armed::parse("K5=pause@1").unwrap().action, Action::Pause);
-            for text in ["K26=kill@1", "K5=kill", "K5=kill@0", "K5=wait@1", "K5@1", "k5=kill@1", ""] {
+            for text in ["K20=kill@1", "K5=kill", "K5=kill@0", "K5=wait@1", "K5@1", "k5=kill@1", ""] {
                 assert!(Armed::parse(text).is_none(), "{text}");
             }
         }

@@ -131,10 +131,10 @@ pub trait RollUpTables: Send {
     /// The same.
     fn describe(&mut self, rollup: &str, device: &Device) -> Result<(), Fault>;
 
-    /// Deletes a device from all tables, and answers how many rows it had.
+    /// Deletes a device from all tables at once, and answers how many rows it had.
     ///
     /// # Errors
-    /// The same.
+    /// The same; nothing is deleted then, or, where the answer to the COMMIT is lost, everything.
     fn delete(&mut self, rollup: &str, device: &str) -> Result<u64, Fault>;
 
     /// What the holder of a token may, by the token's SHA-256; `None` where there is none.

@@ -23,7 +23,7 @@ pub struct HttpSettings {
     /// Kubernetes Service; any other is refused, or a page elsewhere could read the stores by a name of its own that leads here.
     #[serde(rename = "http.hosts")]
     pub hosts: Option<String>,
-    /// Who may see roll-ups and write readings. Default: whoever has a token.
+    /// Who may see roll-ups and the stores of their pipeline, and write readings. Default: whoever has a token.
     #[serde(rename = "http.login")]
     pub login: Login,
 }

@@ -1,5 +1,6 @@
 //! The engine through the test driver: no network, no database, no runtime.
 
+mod alerts;
 mod chains;
 mod changed_topics;
 mod charges;
@@ -32,6 +33,9 @@ mod portions;
 mod query;
 mod repairs;
 mod reported;
+#[path = "../home/mod.rs"]
+#[allow(dead_code, reason = "what real servers are held against")]
+mod rolled;
 mod rollup;
 mod routes;
 mod rowjoins;

@@ -5,7 +5,7 @@ use serde_json::json;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 use tidegate::flow::rollup::{
-    Between, Bucket, Kind, Measure, Metered, Metric, Patience, Point, Reading, SeriesKey, Slot, Tier, TierRow,
+    Between, Bucket, Counts, Kind, Measure, Metered, Metric, Patience, Point, Reading, SeriesKey, Slot, Tier, TierRow,
 };
 use tidegate::flow::row::from_values;
 use tidegate::flow::{Context, Key, Reject, Topology};
@@ -184,7 +184,8 @@ fn a_metric_that_nobody_knows_and_a_value_that_is_none_are_dead_letters() {
     send(&mut driver, "boiler", 0, &[("power", 0, 1.0), ("pressure", 0, 1.0)]);
     send(&mut driver, "boiler", 0, &[("mode", 0, 1.5)]);
     send(&mut driver, "boi\0ler", 0, &[("power", 0, 1.0)]);
-    driver.send_raw("readings", Some(b"boiler\xff"), Some(br#"[["power", 0, 1.0]]"#));
+    let (key, value) = (Some(b"boiler\xff".to_vec()), Some(br#"[["power", 0, 1.0]]"#.to_vec()));
+    driver.send_record("readings", Sent { key, value, timestamp_ms: Some(START), ..Sent::default() });
     send(&mut driver, "boiler", 0, &[("power", 0, 2.0)]);
     send(&mut driver, "boiler", HOUR, &[]);
     driver.run();
@@ -196,6 +197,24 @@ fn a_metric_that_nobody_knows_and_a_value_that_is_none_are_dead_letters() {
     let codes: Vec<String> = letters.iter().map(|letter| code("kafka_dlt-exception-fqcn", &letter.headers)).collect();
     assert_eq!(codes, ["unknown-metric", "bad-reading", "bad-key", "bad-key"]);
     assert_eq!(whole(&buckets(&mut driver, Tier::Days, "boiler", "power", 0)[&0], "power").sum, 2.0);
+}
+
+#[test]
+fn a_roll_up_counts_what_it_took_what_was_there_and_what_came_late() {
+    let topology = topology();
+    let rollup = topology.roll_ups()[0].clone();
+    let mut driver = TestDriver::new(topology);
+    send(&mut driver, "boiler", 5, &[("power", 5, 1.0), ("mode", 5, 2.0)]);
+    send(&mut driver, "boiler", 6, &[("power", 5, 1.0), ("power", 6, 1.0)]);
+    send(&mut driver, "boiler", HOUR, &[]); // tells two quarters
+    send(&mut driver, "boiler", HOUR, &[("power", 7, 1.0)]);
+    send(&mut driver, "boiler", HOUR + MINUTE, &[]); // tells one of them again
+    send(&mut driver, "boiler", DAY, &[]);
+    send(&mut driver, "boiler", DAY, &[("power", 8, 1.0)]); // behind what is kept
+    send(&mut driver, "boiler", DAY + MINUTE, &[]);
+    driver.run();
+    let counts = Counts { readings: 5, repeated: 1, late: 1, quarters: 4, quarters_again: 2, refused: 0 };
+    assert_eq!(rollup.counts(), counts);
 }
 
 /// A small generator of numbers, the same on every machine.

@@ -2,9 +2,12 @@
 //! bucket, one after the other, and each parent made of its children. `tests/engine` holds the engine on its models against it,
 //! `tests/system` the service on real servers.
 
+use serde_json::{Value, json};
 use std::collections::BTreeMap;
+use tidegate::flow::key::partition_for;
 use tidegate::flow::rollup::{Bucket, Measured, Metered as _, Metric, Packed, Point, Tier};
 use tidegate::pipelines::home::Home;
+use tidegate::ports::history::Found;
 use tidegate::testing::Random;
 
 const MINUTE: i64 = 60_000;
@@ -134,6 +137,60 @@ impl Load {
         }
         due.first_key_value().map_or(Ok(count), |missing| Err(format!("{tier:?}: nothing of {missing:?}")))
     }
+}
+
+/// The alerts that are due of records in the order in which they were sent, by device, as JSON: of half an hour of silence by the clock of
+/// each partition, of which a thirtieth may be missing from what is noted, and of temperatures.
+pub fn alerts(records: &[Record], partitions: i32) -> BTreeMap<String, Vec<Value>> {
+    let (silent_after, old, upper, lower) = (31 * MINUTE, MINUTE, 90.0, 80.0);
+    let mut due: BTreeMap<String, Vec<Value>> = BTreeMap::new();
+    let mut clocks: BTreeMap<i32, i64> = BTreeMap::new();
+    let mut heard: BTreeMap<(i32, &str), (i64, bool)> = BTreeMap::new();
+    let mut crossed: BTreeMap<&str, (i64, bool)> = BTreeMap::new();
+    let silent = |since_ms: i64| json!({ "alert": "silent", "since_ms": since_ms });
+    let back = |since_ms: i64| json!({ "alert": "back", "since_ms": since_ms });
+    for Record { key, at, value } in records {
+        let partition = partition_for(key.as_bytes(), partitions);
+        let clock = clocks.entry(partition).or_insert(*at);
+        *clock = (*clock).max(*at);
+        let clock = *clock;
+        let told = due.entry(key.clone()).or_default();
+        let mut measured: Vec<Measured> = serde_json::from_str(value).unwrap();
+        measured.sort_by_key(|measured| measured.at_ms);
+        for Measured { at_ms, metrics } in measured {
+            let Some(value) = metrics.get("temperature") else { continue };
+            let (since, is_above) = crossed.get(&**key).copied().unwrap_or((at_ms, false));
+            if at_ms >= since && if is_above { *value < lower } else { *value > upper } {
+                crossed.insert(key, (at_ms, !is_above));
+                let alert = if is_above { "below" } else { "above" };
+                told.push(json!({ "alert": alert, "metric": "temperature", "at_ms": at_ms, "value": value }));
+            }
+        }
+        let (noted, is_silent) = heard.get(&(partition, &**key)).copied().unwrap_or((clock, false));
+        let was_silent = is_silent || clock >= noted + silent_after;
+        told.extend((was_silent && !is_silent).then(|| silent(noted)));
+        told.extend(was_silent.then(|| back(noted)));
+        let noted = if was_silent || clock > noted + old { clock } else { noted };
+        heard.insert((partition, key), (noted, false));
+        for ((of, device), (noted, is_silent)) in &mut heard {
+            if *of == partition && !*is_silent && clock >= *noted + silent_after {
+                *is_silent = true;
+                due.entry((*device).to_owned()).or_default().push(silent(*noted));
+            }
+        }
+    }
+    due.retain(|_, told| !told.is_empty());
+    due
+}
+
+/// The alerts that were told, by device, in their order.
+pub fn told(found: impl IntoIterator<Item = Found>) -> BTreeMap<String, Vec<Value>> {
+    let mut told: BTreeMap<String, Vec<Value>> = BTreeMap::new();
+    for Found { key, value, .. } in found {
+        let device = String::from_utf8(key.unwrap()).unwrap();
+        told.entry(device).or_default().push(serde_json::from_slice(&value.unwrap()).unwrap());
+    }
+    told
 }
 
 fn metric_of(name: &str) -> Metric {

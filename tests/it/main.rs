@@ -19,6 +19,8 @@ mod setups;
 mod signals;
 #[cfg(feature = "http")]
 mod stores;
+#[cfg(feature = "http")]
+mod tokens;
 mod topics;
 #[cfg(all(feature = "kafka", feature = "postgres"))]
 #[path = "../setups/mod.rs"]

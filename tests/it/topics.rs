@@ -84,7 +84,7 @@ fn every_shipped_folder_is_sound_and_is_what_its_pipeline_derives() {
         (shipped().join("attribution"), attribution::topology(), 7),
         (shipped().join("charges"), charges::topology(), 9),
         (shipped().join("views"), views::topology(), 5),
-        (shipped().join("home"), home::topology(), 11),
+        (shipped().join("home"), home::topology(), 13),
     ];
     for (folder, topology, count) in folders {
         for environment in [None, Some("dev"), Some("prod")] {

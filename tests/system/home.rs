@@ -1,9 +1,9 @@
 //! The pipeline `home` on a real Kafka, a real PostgreSQL and RocksDB: roll-ups of devices, of which one sends what it
-//! has kept for a day and a half at once, through kills and a lost disk. All tables are held against a computation beside it
-//! (`tests/home`).
+//! has kept for a day and a half at once, through kills and a lost disk. All tables and all alerts are held against a computation beside
+//! it (`tests/home`).
 
 use crate::rig::{Instance, Random, World, say, until};
-use crate::rolled::{Load, PORTION_MS, Record};
+use crate::rolled::{self, Load, PORTION_MS, Record};
 use sqlx::Row as _;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -17,8 +17,9 @@ const PORTIONS: i64 = 18;
 /// Somebody is killed behind these; the second one's disk is lost.
 const KILLS: [i64; 3] = [4, 9, 14];
 
-pub fn prepared() -> Option<World> {
-    let mut world = World::example("home", "home")?;
+/// Servers with the pipeline's topics and tables, in a folder of that name.
+pub fn prepared(name: &'static str) -> Option<World> {
+    let mut world = World::example(name, "home")?;
     for name in ["TIDEGATE_KAFKA__SESSION_TIMEOUT_MS", "TIDEGATE_KAFKA__TRANSACTION_TIMEOUT_MS"] {
         world.settings.retain(|(own, _)| own != name);
         world.settings.push((name.into(), "3000".into()));
@@ -124,23 +125,35 @@ pub fn now_ms() -> i64 {
 #[test]
 fn every_bucket_is_that_of_its_readings_through_kills_a_lost_disk_and_a_device_that_is_a_day_late() {
     let seed = Random::seed("TIDEGATE_HOME_SEED");
-    let Some(world) = prepared() else { return };
+    let Some(world) = prepared("home") else { return };
     say(&format!("home: TIDEGATE_HOME_SEED={seed}"));
     let now = now_ms();
     let mut load = Load::new(seed, now - (PORTIONS + 2) * PORTION_MS);
     let feed = KafkaFeed::connect(&world.kafka_settings()).unwrap();
     let mut instances = ["first", "second"].map(|name| world.stateful_instance(name));
+    let mut sent = Vec::new();
     for portion in 0..PORTIONS {
-        send(&feed, &load.next());
+        let records = load.next();
+        send(&feed, &records);
+        sent.extend(records);
         match KILLS.iter().position(|at| *at == portion) {
             Some(kills) => kill(&world, &mut instances[kills % 2], kills == 1),
             None => std::thread::sleep(Duration::from_millis(400)),
         }
     }
-    send(&feed, &load.end());
+    let records = load.end();
+    send(&feed, &records);
+    sent.extend(records);
     let judged =
         || Tier::ALL.into_iter().map(|tier| load.judge(tier, &rows(&world, tier))).sum::<Result<usize, String>>();
     until("all is rolled up", Duration::from_secs(90), || judged().map(drop));
+    let due = rolled::alerts(&sent, PARTITIONS);
+    until("each alert is told once", Duration::from_secs(30), || {
+        let told = rolled::told(world.messages("home-alerts"));
+        let other = due.keys().chain(told.keys()).find(|device| due.get(*device) != told.get(*device));
+        other.map_or(Ok(()), |device| Err(format!("{device}: {:?}, and not {:?}", told.get(device), due.get(device))))
+    });
+    world.note(&format!("{} alerts", due.values().map(Vec::len).sum::<usize>()));
     graphs(&instances[0], &load);
     ingested(&world, &instances[1], &feed, now - 2_000_000);
     // And nothing changes behind that.

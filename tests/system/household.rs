@@ -59,7 +59,7 @@ fn due(awk: &str) -> BTreeMap<(String, String, i64), Told> {
 
 #[test]
 fn a_day_of_real_readings_as_1442_devices_has_the_buckets_that_awk_says() {
-    let Some(world) = prepared() else { return };
+    let Some(world) = prepared("household") else { return };
     let file = output_of(&mut Command::new("tests/home/household.sh")).trim().to_owned();
     let due = due(&output_of(Command::new("awk").args(["-f", "tests/home/household.awk", &file])));
     let devices = devices(&std::fs::read_to_string(Path::new(&file)).unwrap());

@@ -91,6 +91,8 @@ mod sqlstates;
 mod state;
 #[cfg(feature = "failpoints")]
 mod statements;
+#[cfg(all(feature = "rocksdb", feature = "failpoints"))]
+mod upkeep;
 #[cfg(feature = "rocksdb")]
 #[path = "../meters/mod.rs"]
 mod waiting;

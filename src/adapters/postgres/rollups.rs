@@ -6,6 +6,7 @@
 use super::connection::Server;
 use super::statements::{Limits, Name, Statement};
 use crate::flow::rollup::Tier;
+use crate::ports::failpoint::failpoint;
 use crate::ports::fault::Fault;
 use crate::ports::rollups::{BucketRow, Described, Device, Grant, Keep, NewestRow, RollUpTables, WantedDevices};
 use crate::settings::postgres::PostgresSettings;
@@ -103,8 +104,11 @@ impl PostgresRollUps {
             if sqlx::query(held.sql()).persistent(false).fetch_one(&mut *c).await?.try_get(0)? {
                 return Ok(false);
             }
-            sqlx::raw_sql(create.sql()).execute(c).await.map(|_| true)
+            sqlx::raw_sql(create.sql()).execute(c).await?;
+            failpoint!(K28);
+            Ok(true)
         });
+        failpoint!(K29, if matches!(made, Ok(true)));
         match made {
             Err(fault) if fault.is_retry() || was_faster(&fault) => Ok(false), // the next run tries again
             made => made,
@@ -115,8 +119,11 @@ impl PostgresRollUps {
         let drop_it = self.server.statement(&format!("DROP TABLE IF EXISTS {}", name_of(name)?));
         let dropped = self.server.transaction("drop a partition of a roll-up", async |c| {
             sqlx::raw_sql(LOCK_TIMEOUT).execute(&mut *c).await?;
-            sqlx::raw_sql(drop_it.sql()).execute(c).await.map(|_| true)
+            sqlx::raw_sql(drop_it.sql()).execute(c).await?;
+            failpoint!(K28);
+            Ok(true)
         });
+        failpoint!(K29, if matches!(dropped, Ok(true)));
         match dropped {
             Err(fault) if fault.is_retry() => Ok(false),
             dropped => dropped,
@@ -248,12 +255,23 @@ impl RollUpTables for PostgresRollUps {
     }
 
     fn delete(&mut self, rollup: &str, device: &str) -> Result<u64, Fault> {
-        let mut deleted = 0;
-        for table in Tier::ALL.map(|tier| tier.table(rollup)).into_iter().chain([format!("{rollup}_devices")]) {
-            let delete = self.server.statement(&format!("DELETE FROM {} WHERE device = $1", name_of(&table)?));
-            deleted += self.changed("delete a device", &delete, &[device])?;
-        }
-        Ok(deleted)
+        let tables = Tier::ALL.map(|tier| tier.table(rollup)).into_iter().chain([format!("{rollup}_devices")]);
+        let delete = |table: String| {
+            let table = name_of(&table)?;
+            Ok(self.server.statement(&format!("DELETE FROM {table} WHERE device = $1")))
+        };
+        let deletes: Vec<Statement> = tables.map(delete).collect::<Result<_, Fault>>()?;
+        let deleted = self.server.transaction("delete a device", async |c| {
+            let mut deleted = 0;
+            for delete in &deletes {
+                deleted +=
+                    sqlx::query(delete.sql()).persistent(false).bind(device).execute(&mut *c).await?.rows_affected();
+                failpoint!(K30);
+            }
+            Ok(deleted)
+        });
+        failpoint!(K31, if deleted.is_ok());
+        deleted
     }
 
     fn grant(&mut self, rollup: &str, hash: &[u8]) -> Result<Option<Grant>, Fault> {

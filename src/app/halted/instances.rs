@@ -173,7 +173,7 @@ fn ask(pipeline: &str, told: &str) -> Result<Answer, String> {
             format!("its instance listens at {shown} on another machine only (http.advertised_address)")
         });
     };
-    let answer = client::get(address, "/status", None, WITHIN)
+    let answer = client::get(address, "/status", &[], WITHIN)
         .map_err(|error| format!("its instance at {address} does not answer ({error})"))?;
     let status: Status =
         serde_json::from_str(&answer.body).map_err(|_| format!("what answers at {address} is not Tidegate"))?;

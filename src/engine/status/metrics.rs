@@ -104,6 +104,7 @@ const DECLARED: Place = Place::Part("declared[]");
 const VIOLATION: Place = Place::Part("declared[].violations[]");
 const UNDECLARED: Place = Place::Part("undeclared[]");
 const SHUFFLE: Place = Place::Part("needless_shuffles[]");
+const ROLL_UP: Place = Place::Part("roll_ups[]");
 const RECOVERY: Place = Place::Part("last_recovery");
 
 table! {
@@ -183,6 +184,19 @@ table! {
         "Of those, records in the partition that CRC-32 names, the default of librdkafka.";
     is Kind::Total, "sampled", "records", SHUFFLE,
         "Records looked at, all of which were already in the partition that `key_by` sends them to.";
+    is Kind::Total, "readings", "readings", ROLL_UP,
+        "Readings that were taken. Like the others of a roll-up it counts what was decided: once more what is decided once more behind a \
+         failure.";
+    is Kind::Total, "repeated_readings", "readings", ROLL_UP,
+        "Readings of the same device, metric, time and value as one that was there: they change nothing.";
+    is Kind::Total, "late_readings", "readings", ROLL_UP,
+        "Of those that were taken, readings that came when the minutes of their quarter were forgotten.";
+    is Kind::Total, "quarters", "buckets", ROLL_UP,
+        "Quarters of an hour, of one metric of one device each, that were written into the table.";
+    is Kind::Total, "quarters_again", "buckets", ROLL_UP,
+        "Of these, quarters that had been written before: something came late.";
+    is Kind::Total, "requests_refused", "requests", ROLL_UP,
+        "Requests with readings that were answered with 429: too much was under way.";
     is Kind::Gauge, "took_ms", "ms", RECOVERY,
         "Time from the last crash until every partition took records again; `demo` only.";
     is Kind::Gauge, "published", "outbox rows", RECOVERY,

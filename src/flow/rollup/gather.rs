@@ -10,10 +10,13 @@ use crate::flow::algorithm::{Algorithm, Context};
 use crate::flow::effect::Reject;
 use crate::flow::notice::Notice;
 use crate::flow::record::{Timestamp, TopicName};
+use crate::flow::rollup::counted::{Counted, Counts};
 use crate::flow::rollup::minute::{MINUTE_MS, Minute, QUARTER_MS, rolled_up, start_of};
-use crate::flow::rollup::{Bucket, Measured, Metered, Metric, Reading, SeriesKey, Tier, Told};
+use crate::flow::rollup::watch::{BY_LOG, BY_WALL};
+use crate::flow::rollup::{Alert, Bucket, Measured, Metered, Metric, Reading, SeriesKey, Tier, Told, Watch, Watcher};
 use crate::flow::store::Store;
 use crate::flow::timer::At;
+use serde::Serialize;
 use std::any::TypeId;
 use std::collections::BTreeMap;
 use std::fmt;
@@ -29,12 +32,29 @@ pub struct RollUp {
     /// The topic that its readings are read from, where they are [`Measured`]s in JSON and come from outside the pipeline.
     pub topic: Option<TopicName>,
     metrics: Arc<dyn Fn(&str) -> Option<Metric> + Send + Sync>,
+    counted: Arc<Counted>,
 }
 
 impl RollUp {
-    pub(crate) fn new<M: Metered>(name: &str, metered: Arc<M>, topic: Option<TopicName>) -> Self {
+    pub(crate) fn new<M: Metered>(
+        name: &str,
+        metered: Arc<M>,
+        topic: Option<TopicName>,
+        counted: Arc<Counted>,
+    ) -> Self {
         let topic = topic.filter(|_| TypeId::of::<M::Event>() == TypeId::of::<Vec<Measured>>());
-        Self { name: name.into(), topic, metrics: Arc::new(move |metric| metered.metric(metric)) }
+        Self { name: name.into(), topic, metrics: Arc::new(move |metric| metered.metric(metric)), counted }
+    }
+
+    /// What it has done since the process began.
+    #[must_use]
+    pub fn counts(&self) -> Counts {
+        self.counted.counts()
+    }
+
+    /// A request with readings was told to come again.
+    pub(crate) fn count_refused(&self) {
+        self.counted.add(Counts { refused: 1, ..Counts::default() });
     }
 
     /// The metric of that name; `None` where there is none, or where the user's code panics.
@@ -53,6 +73,18 @@ impl RollUp {
     #[must_use]
     pub fn minutes_store(&self) -> String {
         format!("{}-minutes", self.name)
+    }
+
+    /// Whether a store is one of its own, all of which know devices.
+    pub(crate) fn has_store(&self, store: &str) -> bool {
+        let own = store.strip_prefix(&self.name).and_then(|rest| rest.strip_prefix('-'));
+        own.is_some_and(|own| ["minutes", "late", "timers", "watched"].contains(&own))
+    }
+
+    /// The device whose minutes a store of its own has under keys that begin so, and those of no other device.
+    pub(crate) fn device_of<'p>(&self, store: &str, prefix: &'p str) -> Option<&'p str> {
+        let has_minutes = store == self.minutes_store() || store == format!("{}-late", self.name);
+        prefix.split_once('\0').filter(|_| has_minutes).map(|(device, _)| device)
     }
 
     /// The quarters of a metric that the minutes of one device make, by their starts. `minutes`: keys of the store in the order of time,
@@ -109,6 +141,17 @@ pub(crate) struct Gather<M> {
     pub(crate) minutes: Store<Minute>,
     /// Minutes of which others may have been forgotten.
     pub(crate) late: Store<Minute>,
+    /// Where devices are watched.
+    pub(crate) watcher: Option<Watcher>,
+    pub(crate) counted: Arc<Counted>,
+}
+
+/// What is given out: quarters, and alerts where devices are watched.
+#[derive(Serialize, Clone, PartialEq, Debug)]
+#[serde(untagged)]
+pub(crate) enum Given {
+    Quarter(Told),
+    Alert(Alert),
 }
 
 /// Begins the name of the timer of a quarter whose minutes are all kept; it fires in front of one of late minutes.
@@ -119,9 +162,10 @@ const LATE: &str = "b-";
 const FORGET: &str = "c-";
 
 impl<M: Metered> Gather<M> {
-    pub(crate) fn new(name: &str, metered: Arc<M>, patience: Patience) -> Self {
+    pub(crate) fn new(name: &str, metered: Arc<M>, patience: Patience, watch: Watch) -> Self {
         let store = |what: &str| Store::new(&format!("{name}-{what}"));
-        Self { metered, patience, minutes: store("minutes"), late: store("late") }
+        let watcher = (!watch.is_idle()).then(|| Watcher { watch, store: Store::new(&format!("{name}-watched")) });
+        Self { metered, patience, minutes: store("minutes"), late: store("late"), watcher, counted: Arc::default() }
     }
 
     /// Takes the readings of one minute, and sees to it that its quarter is given out.
@@ -133,8 +177,11 @@ impl<M: Metered> Gather<M> {
         let key = place(context.key().to_string().as_bytes(), start_ms);
         let mut store = context.store(if is_late { &self.late } else { &self.minutes })?;
         let mut minute = store.get(&key)?.unwrap_or_default();
-        let is_changed = minute.take(readings);
-        if !is_changed.map_err(|error| Reject::dead_letter("bad-reading", error.to_string()))? {
+        let new = minute.take(readings).map_err(|error| Reject::dead_letter("bad-reading", error.to_string()))?;
+        let (taken, all) = (new as u64, readings.len() as u64);
+        let late = if is_late { taken } else { 0 };
+        self.counted.add(Counts { readings: taken, repeated: all - taken, late, ..Counts::default() });
+        if new == 0 {
             return Ok(());
         }
         store.put(&key, &minute)?;
@@ -149,7 +196,7 @@ impl<M: Metered> Gather<M> {
 impl<M: Metered> Algorithm for Gather<M> {
     type Event = M::Event;
     type Row = ();
-    type Notices = Vec<Notice<Told>>;
+    type Notices = Vec<Notice<Given>>;
 
     fn apply(&self, event: M::Event, (): &mut (), context: &mut Context<'_>) -> Result<Self::Notices, Reject> {
         let device = context.key().to_string();
@@ -172,10 +219,16 @@ impl<M: Metered> Algorithm for Gather<M> {
         for (start_ms, readings) in &minutes {
             self.take(*start_ms, readings, context)?;
         }
-        Ok(Vec::new())
+        let Some(watcher) = &self.watcher else { return Ok(Vec::new()) };
+        let alerts = watcher.take(minutes.values().flatten(), context)?;
+        Ok(alerts.into_iter().map(|alert| Notice::new(Given::Alert(alert))).collect())
     }
 
     fn timer(&self, name: &str, (): &mut (), context: &mut Context<'_>) -> Result<Self::Notices, Reject> {
+        if let (BY_LOG | BY_WALL, Some(watcher)) = (name, &self.watcher) {
+            let alert = watcher.look(name, context)?;
+            return Ok(alert.map(|alert| Notice::new(Given::Alert(alert))).into_iter().collect());
+        }
         let Some(start_ms) = name.get(WHOLE.len()..).and_then(|start| start.parse::<i64>().ok()) else {
             return Ok(Vec::new());
         };
@@ -202,7 +255,7 @@ impl<M: Metered> Algorithm for Gather<M> {
         let told = buckets.into_iter().map(|(metric, bucket)| {
             let key =
                 SeriesKey { device: device.clone(), metric, start_ms: start_of(start_ms, Tier::Quarters.row_ms()) };
-            key.tell(Told { start_ms, bucket, is_addition })
+            key.tell(Given::Quarter(Told { start_ms, bucket, is_addition }))
         });
         told.collect()
     }

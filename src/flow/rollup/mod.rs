@@ -7,6 +7,7 @@
 
 mod bucket;
 mod bytes;
+mod counted;
 mod counter;
 mod gather;
 mod kind;
@@ -20,11 +21,13 @@ mod sketch;
 mod states;
 mod tier;
 mod told;
+mod watch;
 
 pub use bucket::{Bucket, Measure};
 pub use bytes::Damaged;
+pub use counted::Counts;
 pub use counter::Rise;
-pub(crate) use gather::Gather;
+pub(crate) use gather::{Gather, Given};
 pub use gather::{Patience, RollUp};
 pub use kind::{Between, Kind};
 pub use metered::Metered;
@@ -37,3 +40,5 @@ pub use states::States;
 pub(crate) use tier::Write;
 pub use tier::{Packed, Slot, Tier, TierRow};
 pub use told::{SeriesKey, Told};
+pub(crate) use watch::Watcher;
+pub use watch::{Alert, Watch};

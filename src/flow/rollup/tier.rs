@@ -7,6 +7,7 @@ use crate::flow::algorithm::{Algorithm, Context};
 use crate::flow::effect::Reject;
 use crate::flow::notice::Notice;
 use crate::flow::rollup::bytes::{Damaged, Reader, write_unsigned};
+use crate::flow::rollup::counted::{Counted, Counts};
 use crate::flow::rollup::minute::{DAY_MS, HOUR_MS, QUARTER_MS, start_of};
 use crate::flow::rollup::{Bucket, Metered, Metric, SeriesKey, Told, Unmergeable};
 use serde::de::Visitor;
@@ -88,6 +89,7 @@ pub struct TierRow {
 pub(crate) struct Write<M> {
     pub(crate) metered: Arc<M>,
     pub(crate) tier: Tier,
+    pub(crate) counted: Arc<Counted>,
 }
 
 impl<M: Metered> Algorithm for Write<M> {
@@ -128,6 +130,10 @@ impl<M: Metered> Algorithm for Write<M> {
             return Ok(None);
         }
         slot.revision = slot.revision.saturating_add(1);
+        if tier == Tier::Quarters {
+            let quarters_again = u64::from(slot.revision > 1);
+            self.counted.add(Counts { quarters: 1, quarters_again, ..Counts::default() });
+        }
         row.buckets = Packed::of(&slots, key.start_ms, bucket_ms);
         let Some(parent) = tier.parent() else { return Ok(None) };
         let start_ms = start_of(start_ms, parent.bucket_ms());

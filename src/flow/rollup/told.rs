@@ -33,7 +33,7 @@ impl SeriesKey {
     ///
     /// # Errors
     /// If the key cannot be said in JSON.
-    pub(super) fn tell(&self, told: Told) -> Result<Notice<Told>, Reject> {
+    pub(super) fn tell<T>(&self, told: T) -> Result<Notice<T>, Reject> {
         let key = serde_json::to_string(self).map_err(|error| Reject::dead_letter("bad-key", error.to_string()))?;
         Ok(Notice::new(told).key(key))
     }

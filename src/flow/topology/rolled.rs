@@ -2,8 +2,9 @@
 
 use crate::flow::codec::Format;
 use crate::flow::events::ReadEvent;
+use crate::flow::notice::Notice;
 use crate::flow::record::TopicName;
-use crate::flow::rollup::{Gather, Metered, Patience, RollUp, SeriesKey, Tier, TierRow, Write};
+use crate::flow::rollup::{Gather, Given, Metered, Patience, RollUp, SeriesKey, Tier, TierRow, Write};
 use crate::flow::route::Route;
 use crate::flow::table::Table;
 use crate::flow::topology::Source;
@@ -15,7 +16,9 @@ impl<S> Source<'_, S> {
     ///
     /// Readings wait in the stores `<name>-minutes` and `<name>-late`, and the timers of their quarters in `<name>-timers`. The topics
     /// are `<name>-quarters`, `<name>-hours` and `<name>-days`, the tables `<name>_quarters`, `<name>_hours` and `<name>_days`:
-    /// `device text, metric text, start_ms bigint, version bigint, buckets bytea`, of which the first three are the key.
+    /// `device text, metric text, start_ms bigint, version bigint, buckets bytea`, of which the first three are the key. Where devices
+    /// are [watched](Metered::watch), what is known of them is kept in the store `<name>-watched`, and the topic `<name>-alerts` tells of
+    /// them.
     ///
     /// A quarter is told once its end and the patience's grace are over by the task's clock, and again whenever it has changed; each
     /// time it makes its hour anew, of all of the hour's quarters, and that its day.
@@ -27,20 +30,42 @@ impl<S> Source<'_, S> {
         let lead = self.group.topics.first().cloned().flatten();
         let is_written = |topic: &TopicName| self.group.topology.outputs().contains(topic);
         let fed = lead.filter(|topic| self.group.reading.format == Format::Json && !is_written(topic));
-        let gather = Gather::new(name, Arc::clone(&metered), patience);
-        let (minutes, late) = (gather.minutes.clone(), gather.late.clone());
-        let step = self.process(gather).with_store(&minutes).with_store(&late).with_timers(&format!("{name}-timers"));
+        let watch = metered.watch();
+        let mistakes = watch.mistakes(|metric| metered.metric(metric).is_some());
+        self.group.topology.errors.extend(mistakes.into_iter().map(|mistake| format!("roll_up {name}: {mistake}")));
+        let gather = Gather::new(name, Arc::clone(&metered), patience, watch);
+        let (minutes, late, counted) = (gather.minutes.clone(), gather.late.clone(), Arc::clone(&gather.counted));
+        let watched = gather.watcher.as_ref().map(|watcher| watcher.store.clone());
+        let step = self.process(gather).with_store(&minutes).with_store(&late);
+        let timers = format!("{name}-timers");
         let topic = |tier: Tier| format!("{name}-{}", tier.word());
-        let mut topology = step.into(&topic(Tier::Quarters));
+        let mut topology = match watched {
+            None => step.with_timers(&timers).into(&topic(Tier::Quarters)),
+            Some(watched) => {
+                let step = step.with_store(&watched).with_wall_timers(&timers);
+                let names = [topic(Tier::Quarters), format!("{name}-alerts")].map(|topic| TopicName::parse(&topic));
+                match names {
+                    [Ok(quarters), Ok(alerts)] => {
+                        let number =
+                            |given: &Notice<Given>| Some(usize::from(matches!(given.value(), Some(Given::Alert(_)))));
+                        step.finish(Route::Choice(vec![quarters, alerts], Box::new(number)))
+                    }
+                    // Says what is wrong with the name.
+                    _ => step.into(&topic(Tier::Quarters)),
+                }
+            }
+        };
         for tier in Tier::ALL {
             let table = Table::new(&tier.table(name)).compound_key::<SeriesKey>();
-            let step = topology.source(&topic(tier)).update(table, Write { metered: Arc::clone(&metered), tier });
+            let step = topology
+                .source(&topic(tier))
+                .update(table, Write { metered: Arc::clone(&metered), tier, counted: Arc::clone(&counted) });
             let step = step.insert_missing(|_| TierRow::default());
             topology = match tier.parent() {
                 Some(parent) => step.into(&topic(parent)),
                 None => step.finish(Route::Nowhere),
             };
         }
-        topology.roll_ups.push(RollUp::new(name, metered, fed));
+        topology.roll_ups.push(RollUp::new(name, metered, fed, counted));
     }
 }

@@ -77,7 +77,7 @@ fn answer(view: &dyn View, rollup: &RollUp, asker: &Asker, asked: &Asked, now_ms
         Of::Device(device) => vec![asker.device(view, rollup, device)?],
         Of::All { home, room } => all_of(view, rollup, asker, (home, room))?,
     };
-    let series = Series { view, rollup, metric: &described, asked, devices: &devices };
+    let series = Series { view, rollup, asker, metric: &described, asked, devices: &devices };
     let mut tier = asked.tier()?;
     let mut edges = asked.edges(tier)?;
     let mut reason = None;
@@ -164,6 +164,7 @@ fn damaged(error: impl ToString) -> Refused {
 struct Series<'a> {
     view: &'a dyn View,
     rollup: &'a RollUp,
+    asker: &'a Asker,
     metric: &'a Metric,
     asked: &'a Asked,
     devices: &'a [Device],
@@ -209,7 +210,7 @@ impl Series<'_> {
 
     /// Adds what is not told yet to the buckets of the one device.
     fn open(&self, device: &str, tier: Tier, found: &mut Found) -> Result<Open, Refused> {
-        let mut open = Open::read(self.view, self.rollup, device, &self.asked.metric);
+        let mut open = Open::read(self.view, self.rollup, self.asker, (device, &self.asked.metric));
         let Some(first) = open.quarters.as_ref().ok().and_then(|open| open.first_key_value().map(|(start, _)| *start))
         else {
             return Ok(open);

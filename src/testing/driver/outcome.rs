@@ -23,23 +23,41 @@ type Message = (i32, Option<Vec<u8>>, Option<Vec<u8>>, Option<String>);
 /// when a timer is set, and when a key was heard. `None` where nothing else is said, or the key is deleted.
 fn without_wall((partition, key, value, id): Message, is_of_timers: bool) -> Option<Message> {
     let mut value = value?;
+    let head = head_of(&value);
     if is_of_timers {
-        let is_by_wall = value.get(1) == Some(&b'{');
+        let is_by_wall = value.get(head) == Some(&b'{');
         let is_turn_or_time = key.as_deref().is_some_and(|key| key == LAST_TURN || is_by_time(key));
         if is_by_wall && is_turn_or_time {
             return None;
         }
         if is_by_wall {
-            value.truncate(1);
+            value.truncate(head);
         }
-    } else if let Some(Ok(mut kept)) = value.get(1..).map(serde_json::from_slice::<serde_json::Value>)
-        && let Some(idle) = kept.get_mut("idle").filter(|idle| idle.get("handled_ms").is_some())
+    } else if let Some(Ok(mut kept)) = value.get(head..).map(serde_json::from_slice::<serde_json::Value>)
+        && let Some(of_wall) = of_wall(&mut kept)
     {
-        *idle = serde_json::Value::Null;
-        value.truncate(1);
+        *of_wall = serde_json::Value::Null;
+        value.truncate(head);
         value.extend_from_slice(kept.to_string().as_bytes());
     }
     Some((partition, key, Some(value), id))
+}
+
+/// The length of what stands in front of a value's JSON: its version, and in a changelog its kind, or the time at which it expires.
+fn head_of(value: &[u8]) -> usize {
+    match value {
+        [_, b'{', ..] => 1,
+        [1, ..] => 2,
+        _ => 10,
+    }
+}
+
+/// What the wall clock says in a value: when a key with windows was handled, or when a device of a roll-up was heard.
+fn of_wall(kept: &mut serde_json::Value) -> Option<&mut serde_json::Value> {
+    if kept.get("heard").is_some() {
+        return kept.get_mut("heard")?.get_mut("wall_ms");
+    }
+    kept.get_mut("idle").filter(|idle| idle.get("handled_ms").is_some())
 }
 
 /// What two outcomes do not share: rows, and messages by topic and partition. Where only ids differ, that is said.
@@ -230,6 +248,9 @@ mod tests {
         };
         assert_eq!(of(b"A123", b"\x01{\"wall\":7}", true), None);
         assert_eq!(of(b"=key", b"\x01{\"wall\":7}", true), Some(b"\x01".to_vec()));
+        assert_eq!(of(b"=key", b"\x01\x01{\"wall\":7}", true), Some(b"\x01\x01".to_vec()));
+        let heard = of(b"key", b"\x01\x01{\"heard\":{\"at_ms\":5,\"wall_ms\":6}}", false);
+        assert_eq!(heard.unwrap(), b"\x01\x01{\"heard\":{\"at_ms\":5,\"wall_ms\":null}}");
         assert_eq!(of(b"=key", b"\x017", true), Some(b"\x017".to_vec()));
         let windows = br#"{"idle":{"handled_ms":5,"timer_ms":9},"n":1}"#;
         let bare = of(b"key", &[&[1], &windows[..]].concat(), false).unwrap();

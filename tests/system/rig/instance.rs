@@ -148,6 +148,12 @@ impl Instance {
         ))
     }
 
+    /// Its answer to a request to delete something, with its head.
+    #[cfg(all(feature = "rocksdb", feature = "failpoints"))]
+    pub fn delete(&self, path: &str) -> Result<String, String> {
+        self.exchange(&format!("DELETE {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"))
+    }
+
     fn get(&self, path: &str) -> Result<String, String> {
         self.exchange(&format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"))
     }
