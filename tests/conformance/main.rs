@@ -1,7 +1,8 @@
 //! One suite over all adapters of a port: the same sentences hold for the model and for the real thing.
 //!
 //! - [`log`] states what a log does, over a [`log::LogBench`]; [`rows`] what rows, schema and row history do, over a
-//!   [`rows::RowsBench`]; [`store`] what stores do, over a [`store::StoreBench`].
+//!   [`rows::RowsBench`]; [`rollups`] what the tables of roll-ups do, over a [`rollups::RollUpsBench`]; [`store`] what stores do, over a
+//!   [`store::StoreBench`].
 //! - One module an adapter below opens its bench and instantiates a suite. Benches of servers (Apache Kafka, Postgres) run
 //!   with `SYSTEM_TESTS=1`, which `make test` sets, and print a line when they are skipped.
 //! - What only a model can be made to do (time in hand, lost answers) is in `memory`.
@@ -18,6 +19,8 @@ mod memory;
 mod postgres;
 #[cfg(feature = "rocksdb")]
 mod rocksdb;
+#[cfg(any(feature = "sqlite", feature = "postgres"))]
+mod rollups;
 mod rows;
 #[cfg(any(feature = "kafka", feature = "postgres"))]
 mod servers;

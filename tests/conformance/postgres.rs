@@ -1,18 +1,23 @@
 //! PostgreSQL under the suite.
 
+use crate::rollups::RollUpsBench;
 use crate::rows::{Column, RowsBench};
-use crate::suite::rows_suite;
+use crate::suite::{rollups_suite, rows_suite};
 use crate::{servers, sql, unique};
 use sqlx::postgres::PgConnection;
 use sqlx::{AssertSqlSafe, Connection, Executor};
 use std::time::Duration;
-use tidegate::adapters::postgres::{OutboxSettings, PostgresHistory, PostgresRows, PostgresSchema, PostgresSettings};
+use tidegate::adapters::postgres::{
+    OutboxSettings, PostgresHistory, PostgresRollUps, PostgresRows, PostgresSchema, PostgresSettings,
+};
 use tidegate::flow::Table;
 use tidegate::ports::history::RowHistory;
+use tidegate::ports::rollups::RollUpTables;
 use tidegate::ports::rows::{RowRead, Rows};
 use tidegate::ports::schema::Schema;
 
 rows_suite!(postgres_rows, super::Server::open());
+rollups_suite!(postgres_rollups, super::Server::open());
 
 /// One test's schema in the shared server. User tables lie in `public`, under unique names.
 pub struct Server {
@@ -66,5 +71,15 @@ impl RowsBench for Server {
 
     fn history(&self, pipeline: &str) -> Box<dyn RowHistory> {
         Box::new(PostgresHistory::new(&self.settings, pipeline).unwrap())
+    }
+}
+
+impl RollUpsBench for Server {
+    fn tables(&self) -> Box<dyn RollUpTables> {
+        Box::new(PostgresRollUps::new(&self.settings).unwrap())
+    }
+
+    fn insert(&self, table: &str, device: &str, metric: &str, start_ms: i64) {
+        self.run(format!("INSERT INTO {table} VALUES ('{device}', '{metric}', {start_ms}, 1, '\\x07')"));
     }
 }

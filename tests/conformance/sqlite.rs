@@ -1,26 +1,31 @@
 //! SQLite under the suites: rows, and the in-process log with its journal in a file.
 
 use crate::log::LogBench;
+use crate::rollups::RollUpsBench;
 use crate::rows::{Column, RowsBench};
 use crate::sql;
-use crate::suite::{log_suite, rows_suite};
+use crate::suite::{log_suite, rollups_suite, rows_suite};
 use crate::unique;
 use sqlx::{AssertSqlSafe, Connection, Executor, SqliteConnection};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tidegate::adapters::memory::{LogSettings, MemoryLog};
-use tidegate::adapters::sqlite::{SqliteHistory, SqliteJournal, SqliteRows, SqliteSchema, SqliteSettings};
+use tidegate::adapters::sqlite::{
+    SqliteHistory, SqliteJournal, SqliteRollUps, SqliteRows, SqliteSchema, SqliteSettings,
+};
 use tidegate::flow::Table;
 use tidegate::flow::record::{Header, NextOffset, Partition, Timestamp, TopicName, TopicPartition};
 use tidegate::ports::clock::SystemClock;
 use tidegate::ports::history::{RowHistory, TopicHistory};
+use tidegate::ports::rollups::RollUpTables;
 use tidegate::ports::rows::{RowRead, Rows};
 use tidegate::ports::schema::Schema;
 use tidegate::ports::sink::{Message, Sink};
 use tidegate::ports::source::{Committed, Source, Subscription};
 
 rows_suite!(sqlite_rows, Some(super::Database::new()));
+rollups_suite!(sqlite_rollups, Some(super::Database::new()));
 log_suite!(journalled_log, Some(super::JournalledLog::new()));
 
 /// A folder that is gone at the end of the test.
@@ -109,6 +114,16 @@ impl RowsBench for Database {
 
     fn history(&self, pipeline: &str) -> Box<dyn RowHistory> {
         Box::new(SqliteHistory::new(&self.settings, pipeline).unwrap())
+    }
+}
+
+impl RollUpsBench for Database {
+    fn tables(&self) -> Box<dyn RollUpTables> {
+        Box::new(SqliteRollUps::new(&self.settings).unwrap())
+    }
+
+    fn insert(&self, table: &str, device: &str, metric: &str, start_ms: i64) {
+        self.run(format!("INSERT INTO {table} VALUES ('{device}', '{metric}', {start_ms}, 1, x'07')"));
     }
 }
 

@@ -127,6 +127,19 @@ macro_rules! store_suite {
     };
 }
 
+/// `rollups_suite!(name, open)`: as `log_suite!`, over the tables of roll-ups.
+#[cfg(any(feature = "sqlite", feature = "postgres"))]
+macro_rules! rollups_suite {
+    ($module:ident, $open:expr) => {
+        $crate::suite::tests! { $module, $open, $crate::rollups:
+            rows_of_one_metric_come_in_the_order_of_time
+            devices_are_those_with_readings_and_those_that_are_described
+            a_token_is_found_by_its_hash_until_it_is_taken_back_or_another_takes_its_place
+            rows_are_kept_as_long_as_it_is_said_and_days_for_good
+        }
+    };
+}
+
 macro_rules! tests {
     ($module:ident, $open:expr, $suite:path: $($sentence:ident)*) => {
         mod $module {
@@ -143,4 +156,6 @@ macro_rules! tests {
     };
 }
 
+#[cfg(any(feature = "sqlite", feature = "postgres"))]
+pub(crate) use rollups_suite;
 pub(crate) use {log_suite, rows_suite, store_suite, tests};

@@ -1,8 +1,9 @@
-//! The tables of roll-ups on a real server: they are made, cut into partitions and dropped; devices, tokens and buckets are found.
+//! The tables of roll-ups on a real server: they are made, cut into partitions and dropped. What else they do stands in the suite of
+//! `tests/conformance/rollups.rs`.
 
 use crate::server::{Fixture, now_ms};
 use tidegate::adapters::postgres::PostgresRollUps;
-use tidegate::ports::rollups::{Described, Device, Grant, Keep, RollUpTables as _, WantedDevices};
+use tidegate::ports::rollups::{Keep, RollUpTables as _};
 
 const DAY_MS: i64 = 86_400_000;
 const KEEP: Keep = Keep { quarters_days: Some(35), hours_days: Some(740) };
@@ -66,58 +67,4 @@ fn a_range_of_which_the_default_partition_has_rows_gets_no_partition() {
     insert(&fixture, "quarters", "boiler", "power", now - now % DAY_MS - 14 * DAY_MS);
     let table = format!("{}_quarters", fixture.name);
     assert_eq!(tables.rows(&table, ("boiler", "power"), (0, i64::MAX)).unwrap().len(), 2);
-}
-
-#[test]
-fn devices_are_those_with_readings_and_those_that_are_described_and_a_search_finds_them() {
-    let Some((fixture, mut tables)) = tables("rolled_devices") else { return };
-    let today = now_ms() - now_ms() % DAY_MS;
-    for (device, metric) in [("boiler", "power"), ("boiler", "temperature"), ("lamp", "power")] {
-        insert(&fixture, "days", device, metric, 0);
-    }
-    insert(&fixture, "quarters", "boiler", "power", today);
-    insert(&fixture, "quarters", "boiler", "power", today - DAY_MS);
-    let described =
-        |name: &str, home: &str| Described { name: Some(name.into()), home: Some(home.into()), ..Described::default() };
-    for (device, name, home) in [("boiler", "Hot water", "h1"), ("meter-7", "Main METER", "h2")] {
-        let device = Device { device: device.into(), described: described(name, home) };
-        tables.describe(fixture.name, &device).unwrap();
-        tables.describe(fixture.name, &device).unwrap();
-    }
-    let mut names = |wanted: WantedDevices| -> Vec<String> {
-        let found = tables.devices(fixture.name, &WantedDevices { limit: 10.max(wanted.limit), ..wanted }).unwrap();
-        found.into_iter().map(|device| device.device).collect()
-    };
-    let all = WantedDevices::default;
-    assert_eq!(names(all()), ["boiler", "lamp", "meter-7"]);
-    assert_eq!(names(WantedDevices { search: Some("meter".into()), ..all() }), ["meter-7"]);
-    assert_eq!(names(WantedDevices { search: Some("WATER".into()), ..all() }), ["boiler"]);
-    assert_eq!(names(WantedDevices { search: Some("%".into()), ..all() }), Vec::<String>::new());
-    assert_eq!(names(WantedDevices { home: Some("h1".into()), ..all() }), ["boiler"]);
-    assert_eq!(names(WantedDevices { after: Some("boiler".into()), ..all() }), ["lamp", "meter-7"]);
-    assert_eq!(names(WantedDevices { only: Some(vec!["lamp".into(), "none".into()]), ..all() }), ["lamp"]);
-    let devices = ["boiler", "lamp", "meter-7"].map(str::to_owned);
-    let newest = tables.newest(fixture.name, &devices).unwrap();
-    let of: Vec<_> = newest
-        .iter()
-        .map(|newest| (newest.device.as_str(), newest.metric.as_str(), newest.row.as_ref().map(|row| row.start_ms)))
-        .collect();
-    assert_eq!(of, [("boiler", "power", Some(today)), ("boiler", "temperature", None), ("lamp", "power", None)]);
-    assert_eq!(tables.delete(fixture.name, "boiler").unwrap(), 5);
-    assert!(tables.newest(fixture.name, &devices[..1]).unwrap().is_empty());
-}
-
-#[test]
-fn a_token_is_found_by_its_hash_until_it_is_taken_back_or_another_takes_its_place() {
-    let Some((fixture, mut tables)) = tables("rolled_tokens") else { return };
-    let grant =
-        Grant { name: "ada".into(), home: Some("h1".into()), devices: Some(vec!["boiler".into()]), may_write: true };
-    tables.make_token(fixture.name, b"one", &grant).unwrap();
-    assert_eq!(tables.grant(fixture.name, b"one").unwrap(), Some(grant.clone()));
-    assert_eq!(tables.grant(fixture.name, b"two").unwrap(), None);
-    tables.make_token(fixture.name, b"two", &grant).unwrap();
-    assert_eq!(tables.grant(fixture.name, b"one").unwrap(), None);
-    assert_eq!(tables.tokens(fixture.name).unwrap(), [grant]);
-    assert!(tables.revoke(fixture.name, "ada").unwrap() && !tables.revoke(fixture.name, "ada").unwrap());
-    assert_eq!(tables.grant(fixture.name, b"two").unwrap(), None);
 }

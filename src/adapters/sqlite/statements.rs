@@ -1,4 +1,4 @@
-//! Statements over the user's tables: the only place that puts names into SQL, always quoted.
+//! Statements over the user's tables, and the quotes without which no name comes into SQL.
 
 use crate::flow::table::{ColumnType, TableSpec};
 use crate::ports::rows::WriteKind;
@@ -18,7 +18,8 @@ pub(super) fn split(name: &str) -> (Option<&str>, &str) {
     name.split_once('.').map_or((None, name), |(schema, table)| (Some(schema), table))
 }
 
-fn quoted(name: &str) -> String {
+/// A name as it stands in SQL.
+pub(super) fn quoted(name: &str) -> String {
     format!("\"{}\"", name.replace('"', "\"\""))
 }
 
