@@ -33,10 +33,12 @@ pub(crate) enum Command {
     Example: TIDEGATE_DATABASE__URL=postgres://localhost/app tidegate --set kafka.bootstrap_servers=localhost:9092 run"
     )]
     Run,
-    /// Run the shipped pipeline over an in-process log, feed it, kill it now and then, and audit the result
+    /// Run two shipped pipelines over an in-process log, feed them, kill them now and then, and audit the result
     #[command(
         after_help = "Needs no Kafka and no database: a model, not for production. It is the pipeline scoring as shipped, whatever\n\
     pipeline and thresholds this program has: its feeder knows those records only. TestDriver tries a pipeline of your own.\n\n\
+    Beside it devices upload a month of readings and go on measuring; their graphs are at /graphs, for this machine alone and\n\
+    without a token. At the end every bucket of the three tiers is compared with an offline computation over all readings.\n\n\
     Example: tidegate demo --seconds 30 --rate 1000 -o json"
     )]
     Demo(DemoArguments),
@@ -100,10 +102,13 @@ pub(crate) struct DemoArguments {
     /// Notifications fed in a second
     #[arg(long, value_name = "N", default_value_t = 500, value_parser = clap::value_parser!(u64).range(1..=1_000_000))]
     pub rate: u64,
-    /// Do not kill a worker every ten seconds
+    /// Devices with a month of readings, rolled up for the page /graphs; 0 for none
+    #[arg(long, value_name = "N", default_value_t = 1_000, value_parser = clap::value_parser!(u32).range(0..=4_000))]
+    pub devices: u32,
+    /// Do not kill the workers every ten seconds
     #[arg(long)]
     pub no_crashes: bool,
-    /// Keep rows here and topics beside it (FILE.log), and go on from there next time; without it, nothing is kept
+    /// Keep rows here, roll-ups and topics beside it (FILE.home, FILE.log), and go on from there next time; without it, nothing is kept
     #[arg(long, value_name = "FILE")]
     pub db_filename: Option<PathBuf>,
     /// For tests: the time between crashes

@@ -76,7 +76,7 @@ fn help_names_every_command_and_the_exit_codes() {
         assert!(help.contains(word), "{word} is missing in\n{help}");
     }
     let help = out(&tidegate(&["demo", "--help"], &[]));
-    for flag in ["--seconds", "--rate", "--no-crashes", "-o, --output"] {
+    for flag in ["--seconds", "--rate", "--devices", "/graphs", "--no-crashes", "-o, --output"] {
         assert!(help.contains(flag), "{flag} is missing in\n{help}");
     }
 }

@@ -174,16 +174,19 @@ impl MemoryLog {
         Ok(offsets.first().copied().unwrap_or(Offset(0)))
     }
 
-    /// Produces many records, all or none, and with one entry of the journal: cheap where that waits for a disk.
+    /// Produces many records, all or none, and with one entry of the journal: cheap where that waits for a disk. `timestamp` is that of
+    /// messages without one of their own.
     ///
     /// # Errors
     /// The same as [`MemoryLog::produce`].
     pub fn produce_all(&self, messages: &[Message<'_>], timestamp: Timestamp) -> Result<(), Fault> {
         let mut state = self.lock();
         let mut contents = Vec::with_capacity(messages.len());
-        for Message { destination, partition, key, value, headers, .. } in messages {
-            let place = state.topics.place(destination, *partition, *key)?;
-            contents.push((place, Content { key: *key, value: *value, headers, timestamp }));
+        for message in messages {
+            let Message { destination, partition, key, value, headers, .. } = *message;
+            let place = state.topics.place(destination, partition, key)?;
+            let timestamp = message.kept_timestamp().unwrap_or(timestamp);
+            contents.push((place, Content { key, value, headers, timestamp }));
         }
         state.append(&contents).map(|_| ())
     }

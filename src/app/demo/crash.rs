@@ -4,6 +4,8 @@
 //! Kafka stage stops with its messages sent and its transaction open, the database stage goes on committing, and after
 //! [`STALL`] its next commit is the last thing that the worker does. From there on every thread of it is frozen, as by
 //! SIGSTOP, until the demo has declared the process dead; then each ends at the step where it stands.
+//!
+//! A worker that dies [`Dies::Anywhere`] does so at whichever step comes next, in whatever thread.
 
 use crate::engine::protocol::order::{Hook, Step};
 use crate::ports::clock::SystemClock;
@@ -14,9 +16,19 @@ use std::time::Duration;
 /// Time that the log stalls before the crash: about ten commits.
 const STALL: Duration = Duration::from_millis(100);
 
+/// Where a worker dies.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Dies {
+    /// Behind a database commit whose notifications are not published.
+    BehindCommit,
+    /// At the step that comes next.
+    Anywhere,
+}
+
 /// The hook of one worker. It dies once.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct CrashPoint {
+    dies: Dies,
     clock: SystemClock,
     state: Mutex<State>,
     changed: Condvar,
@@ -36,6 +48,11 @@ enum State {
 }
 
 impl CrashPoint {
+    /// The hook of a worker that lives as yet.
+    pub(super) fn new(dies: Dies) -> Self {
+        Self { dies, clock: SystemClock::default(), state: Mutex::default(), changed: Condvar::new() }
+    }
+
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -70,13 +87,13 @@ impl Hook for CrashPoint {
     fn after(&self, step: Step) -> Result<(), Fault> {
         let mut state = self.lock();
         if let State::Armed { dies_at } = *state
-            && step == Step::CommitDatabase
+            && (step == Step::CommitDatabase || self.dies == Dies::Anywhere)
             && self.clock.elapsed() >= dies_at
         {
             *state = State::Reached;
         }
         let is_frozen = |state: State| match state {
-            State::Armed { .. } => step == Step::Produce,
+            State::Armed { .. } => step == Step::Produce && self.dies == Dies::BehindCommit,
             State::Reached => true,
             State::Alive | State::Dead => false,
         };
@@ -96,7 +113,7 @@ mod tests {
 
     #[test]
     fn the_worker_dies_behind_a_commit_and_every_thread_with_it() {
-        let point = CrashPoint::default();
+        let point = CrashPoint::new(Dies::BehindCommit);
         assert!(point.after(Step::CommitDatabase).is_ok());
         point.set(State::Armed { dies_at: Duration::ZERO });
         std::thread::scope(|scope| {
@@ -111,5 +128,22 @@ mod tests {
             assert!(stage.join().unwrap().is_err());
         });
         assert!(point.after(Step::Claim).is_err());
+    }
+
+    #[test]
+    fn a_worker_that_dies_anywhere_goes_on_until_then_and_dies_at_the_next_step() {
+        let point = CrashPoint::new(Dies::Anywhere);
+        point.set(State::Armed { dies_at: Duration::MAX });
+        assert!(point.after(Step::Produce).is_ok());
+        point.set(State::Armed { dies_at: Duration::ZERO });
+        std::thread::scope(|scope| {
+            let relay = scope.spawn(|| point.after(Step::Produce));
+            while !point.is_reached() {
+                std::thread::yield_now();
+            }
+            assert!(!relay.is_finished());
+            point.die();
+            assert!(relay.join().unwrap().is_err());
+        });
     }
 }

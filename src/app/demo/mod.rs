@@ -2,8 +2,11 @@
 
 mod crash;
 mod feeder;
+mod home;
 #[cfg(feature = "http")]
 mod page;
+mod pipeline;
+mod process;
 mod recovery;
 mod runs;
 mod summary;
@@ -16,46 +19,45 @@ use crate::app::exit::Exit;
 use crate::app::failure::Failure;
 use crate::app::logging;
 use crate::app::signals::Signals;
-use crate::engine::member::Running;
-use crate::engine::protocol::order::Hook;
-use crate::engine::status::{Counter, Status};
 use crate::flow::Topology;
 use crate::pipelines::scoring;
-use crate::ports::Fault;
 use crate::settings::{LogLevel, Origin, Settings};
-use crash::CrashPoint;
+use crash::Dies;
 use feeder::{ACCOUNTS, Feeder};
-use recovery::{Recoveries, Recovery};
+use pipeline::PARTITIONS;
+use process::{News, Process, SESSION};
 use std::io::{self, Write};
 use std::sync::Arc;
 use std::time::Duration;
-use summary::Summary;
+use summary::{RolledUp, Summary};
 use ticker::{Ticker, grouped};
-use world::{PARTITIONS, SESSION, World};
+use world::World;
 
-/// Interval at which the demo looks at its worker: the error of the recovery times shown.
+/// Interval at which the demo looks at its workers: the error of the recovery times shown.
 const WATCH: Duration = Duration::from_millis(5);
 /// No crash so shortly before the end: a recovery takes a session timeout and a little.
 const QUIET_END: Duration = Duration::from_secs(2);
-/// Longest time at the end for working off the rest and for the worker to leave.
+/// Longest time at the end for working off the rest and for the workers to leave.
 const DRAIN: Duration = Duration::from_mins(1);
+/// How often it is told how much of the devices' month is there.
+const TELL: Duration = Duration::from_secs(5);
 
 pub(super) fn demo(app: &App, arguments: &DemoArguments, out: &mut dyn Write) -> Result<Exit, Failure> {
     let settings = app.settings_for(&[])?;
     logging::start(&quiet(&settings));
     app.signals.hold();
-    let world = World::open(arguments.db_filename.as_deref())?;
+    let world = World::open(arguments.db_filename.as_deref(), arguments.devices)?;
     let mut silent = io::sink();
     let is_json = arguments.output.output == Output::Json;
     let lines: &mut dyn Write = if is_json { &mut silent } else { &mut *out };
     write!(lines, "{}", not_shown(&app.topology, &settings))?;
     let mut demo = Demo::new(&world, arguments, lines);
     #[cfg(feature = "http")]
-    let page = page::serve(&settings, &demo.status, &demo.recoveries)?;
+    let page = page::serve(&settings, &demo.scoring, demo.homes.as_ref().map(|homes| &homes.process))?;
     #[cfg(feature = "http")]
-    demo.greet(&format!("http://{}", page.address()))?;
+    demo.greet(&format!("http://{}", page.address()), page.address().ip().is_loopback())?;
     #[cfg(not(feature = "http"))]
-    demo.greet("none: this build lacks the feature `http`")?;
+    demo.greet("none: this build lacks the feature `http`", false)?;
     demo.run(&app.signals)?;
     let summary = demo.summary()?;
     if is_json {
@@ -106,43 +108,33 @@ struct Demo<'a> {
     world: &'a World,
     arguments: &'a DemoArguments,
     lines: &'a mut dyn Write,
-    /// The counters of all workers together: the counts of a dead one stay in.
-    status: Arc<Status>,
-    recoveries: Recoveries,
-    crashes: u64,
-    phase: Phase,
+    scoring: Process,
+    homes: Option<Homes>,
 }
 
-/// Where the worker is between two crashes.
-#[derive(Clone, Copy)]
-enum Phase {
-    Working,
-    /// About to die.
-    Dying,
-    Recovering(Death),
-}
-
-/// The moment of a crash and the counts at it.
-#[derive(Clone, Copy)]
-struct Death {
-    at: Duration,
-    recovered_rows: u64,
-    repeated: u64,
-}
-
-struct Worker {
-    running: Running,
-    crash: Arc<CrashPoint>,
+/// The devices: their pipeline's worker, and how far the filling of their month is.
+struct Homes {
+    process: Process,
+    feeder: Option<home::feeder::Feeder>,
+    /// From the start until every bucket of the month lay in its table.
+    filled: Option<Duration>,
+    next_told: Duration,
 }
 
 impl<'a> Demo<'a> {
     fn new(world: &'a World, arguments: &'a DemoArguments, lines: &'a mut dyn Write) -> Self {
-        let (status, recoveries) = (Arc::default(), Arc::default());
-        Self { world, arguments, lines, status, recoveries, crashes: 0, phase: Phase::Working }
+        let homes = |pipeline| Homes {
+            process: Process::new(pipeline, Dies::Anywhere),
+            feeder: None,
+            filled: None,
+            next_told: Duration::ZERO,
+        };
+        let scoring = Process::new(&world.scoring, Dies::BehindCommit);
+        Self { world, arguments, lines, scoring, homes: world.home.as_ref().map(homes) }
     }
 
-    fn greet(&mut self, page: &str) -> Result<(), Failure> {
-        let DemoArguments { rate, no_crashes, crash_every_ms, db_filename, .. } = self.arguments;
+    fn greet(&mut self, page: &str, has_graphs: bool) -> Result<(), Failure> {
+        let DemoArguments { rate, no_crashes, crash_every_ms, db_filename, devices, .. } = self.arguments;
         writeln!(
             self.lines,
             "tidegate {}  demo  ·  in-process log, SQLite rows (a model: see \"Guarantees\")",
@@ -155,9 +147,31 @@ impl<'a> Demo<'a> {
             grouped(*rate)
         )?;
         writeln!(self.lines, "  page     {page}")?;
+        if self.homes.is_some() {
+            let (begin, seen) = ("#device=home-001-boiler&metric=power&from=now-7d", grouped(*devices));
+            if has_graphs {
+                writeln!(self.lines, "  graphs   {page}/graphs{begin}")?;
+                writeln!(
+                    self.lines,
+                    "           {seen} devices, whose last month comes in now: home-001 measures every hour and now every 5 s, the others \
+                     twice a day;\n           look at a week, a month, kWh by day, and at the end of the curve, which goes on"
+                )?;
+            } else {
+                writeln!(
+                    self.lines,
+                    "  graphs   none: they are shown at an address of this machine alone, as 127.0.0.1:8230"
+                )?;
+            }
+        }
         if let Some(path) = db_filename {
-            let log = world::journal_path(path);
-            writeln!(self.lines, "  kept in  {} (rows) and {} (topics)", path.display(), log.display())?;
+            let (log, home) = (world::beside(path, ".log"), world::beside(path, ".home"));
+            writeln!(
+                self.lines,
+                "  kept in  {} and {} (rows) and {} (topics)",
+                path.display(),
+                home.display(),
+                log.display()
+            )?;
         }
         if !no_crashes {
             writeln!(
@@ -170,103 +184,108 @@ impl<'a> Demo<'a> {
         Ok(self.lines.flush()?)
     }
 
-    fn start(&self) -> Result<Worker, Fault> {
-        let crash = Arc::new(CrashPoint::default());
-        let hook = Arc::clone(&crash) as Arc<dyn Hook>;
-        let member = self.world.member(&self.status, &hook)?;
-        Ok(Worker { running: member.spawn(), crash })
-    }
-
     /// Feeds and kills until it is time to stop, and works off the rest.
     fn run(&mut self, signals: &Signals) -> Result<(), Failure> {
         let clock = Arc::clone(&self.world.clock);
-        let mut worker = self.start()?;
-        let (log, status) = (self.world.log.clone(), Arc::clone(&self.status));
+        self.scoring.start()?;
+        let (log, status) = (self.world.log.clone(), Arc::clone(&self.scoring.status));
         let mut feeder = Feeder::start(log, Arc::clone(&clock), status, self.arguments.rate)?;
         let start = clock.elapsed();
+        if let Some(homes) = &mut self.homes {
+            homes.process.start()?;
+            homes.feeder = Some(home::feeder::Feeder::start(&homes.process.pipeline, self.arguments.devices)?);
+            homes.next_told = start + TELL;
+        }
         let end = self.arguments.seconds.map(|seconds| start + Duration::from_secs(seconds));
         let crash_every = Duration::from_millis(self.arguments.crash_every_ms);
         let mut next_crash = start + crash_every;
-        let mut ticker = Ticker::new(start, &self.status);
-        while !signals.is_stopping() && end.is_none_or(|end| clock.elapsed() < end) && !feeder.has_failed() {
+        let mut ticker = Ticker::new(start, &self.scoring.status);
+        let has_failed = |demo: &Self| demo.homes.as_ref().is_some_and(Homes::has_failed);
+        while !signals.is_stopping()
+            && end.is_none_or(|end| clock.elapsed() < end)
+            && !feeder.has_failed()
+            && !has_failed(&*self)
+        {
             std::thread::sleep(WATCH);
             let now = clock.elapsed();
             if now >= next_crash {
                 next_crash += crash_every;
                 let is_too_late = end.is_some_and(|end| now + QUIET_END > end);
-                if !self.arguments.no_crashes && !is_too_late && matches!(self.phase, Phase::Working) {
-                    worker.crash.arm();
-                    self.phase = Phase::Dying;
+                if !self.arguments.no_crashes && !is_too_late {
+                    self.scoring.arm();
+                    self.homes.iter_mut().for_each(|homes| homes.process.arm());
                 }
             }
-            worker = self.watch(worker)?;
-            ticker.tick(clock.now(), now, feeder.fed(), &self.status, self.lines)?;
+            self.watch()?;
+            self.tell_filled(start, now)?;
+            ticker.tick(clock.now(), now, feeder.fed(), &self.scoring.status, self.lines)?;
         }
         feeder.stop()?;
-        self.end(worker)
+        if let Some(feeder) = self.homes.as_mut().and_then(|homes| homes.feeder.as_mut()) {
+            feeder.stop()?;
+        }
+        self.end()
     }
 
-    /// Kills the worker that stands where it is to die, starts the next, and reports when that one has recovered.
-    fn watch(&mut self, worker: Worker) -> Result<Worker, Failure> {
-        let clock = &self.world.clock;
-        match self.phase {
-            Phase::Dying if worker.crash.is_reached() => {
-                worker.running.kill();
-                worker.crash.die();
-                drop(worker.running.join(Duration::ZERO)); // the fault is the one we gave it
-                let (recovered_rows, repeated) =
-                    (self.status.value(Counter::RecoveredRows), self.world.runs.repeated());
-                self.phase = Phase::Recovering(Death { at: clock.elapsed(), recovered_rows, repeated });
-                self.crashes += 1;
-                self.status.forget_tasks();
-                self.say("worker killed between database commit and notification")?;
-                Ok(self.start()?)
+    /// Tells of kills and recoveries.
+    fn watch(&mut self) -> Result<(), Failure> {
+        match self.scoring.watch()? {
+            None => {}
+            Some(News::Killed) => self.say("worker killed between database commit and notification")?,
+            Some(News::Recovered(recovery)) => self.say(&format!(
+                "recovered in {} ms: {} notices published from the outbox, {} algorithm runs repeated",
+                grouped(recovery.took_ms()),
+                grouped(recovery.published),
+                grouped(recovery.repeated)
+            ))?,
+        }
+        let Some(homes) = &mut self.homes else { return Ok(()) };
+        match homes.process.watch()? {
+            None => Ok(()),
+            Some(News::Killed) => self.say("worker of the roll-ups killed, wherever it was"),
+            Some(News::Recovered(recovery)) => {
+                self.say(&format!("the roll-ups go on after {} ms", grouped(recovery.took_ms())))
             }
-            Phase::Recovering(death) if self.has_taken_over() => {
-                let recovery = Recovery {
-                    took: clock.elapsed().saturating_sub(death.at),
-                    published: self.status.value(Counter::RecoveredRows) - death.recovered_rows,
-                    repeated: self.world.runs.repeated() - death.repeated,
-                };
-                self.recoveries.lock().unwrap_or_else(std::sync::PoisonError::into_inner).push(recovery);
-                self.phase = Phase::Working;
-                let Recovery { took, published, repeated } = recovery;
-                self.say(&format!(
-                    "recovered in {} ms: {} notices published from the outbox, {} algorithm runs repeated",
-                    grouped(u64::try_from(took.as_millis()).unwrap_or(u64::MAX)),
-                    grouped(published),
-                    grouped(repeated)
-                ))?;
-                Ok(worker)
-            }
-            _ if worker.running.is_stopping() => {
-                worker.running.join(Duration::ZERO)?;
-                Err(Failure::message("the worker ended by itself"))
-            }
-            _ => Ok(worker),
         }
     }
 
-    /// Whether every partition takes records: what an earlier worker had decided is published then.
-    fn has_taken_over(&self) -> bool {
-        let tasks = self.status.tasks();
-        tasks.len() == usize::try_from(PARTITIONS).unwrap_or(0) && self.status.is_ready()
+    /// Tells how much of the devices' month is there.
+    fn tell_filled(&mut self, start: Duration, now: Duration) -> Result<(), Failure> {
+        let Some(homes) = &mut self.homes else { return Ok(()) };
+        let (None, Some(feeder)) = (homes.filled, &homes.feeder) else { return Ok(()) };
+        if now < homes.next_told && !feeder.is_filled() {
+            return Ok(());
+        }
+        if feeder.is_filled() && homes.process.is_at_rest() {
+            let took = now.saturating_sub(start);
+            homes.filled = Some(took);
+            return self.say(&format!("the month of all devices is in its tables, after {:.1} s", took.as_secs_f64()));
+        }
+        if now >= homes.next_told {
+            homes.next_told += TELL;
+            let percent = feeder.filled_percent();
+            return self.say(&format!("{percent} % of the devices' month has come"));
+        }
+        Ok(())
     }
 
-    fn end(&mut self, mut worker: Worker) -> Result<(), Failure> {
+    fn end(&mut self) -> Result<(), Failure> {
         let clock = Arc::clone(&self.world.clock);
-        worker.crash.spare();
-        if matches!(self.phase, Phase::Dying) {
-            self.phase = Phase::Working;
-        }
+        self.scoring.spare();
+        self.homes.iter_mut().for_each(|homes| homes.process.spare());
         let give_up = clock.elapsed() + DRAIN;
-        // Should it not come to rest, the audit says what is missing.
-        while clock.elapsed() < give_up && !(matches!(self.phase, Phase::Working) && self.world.is_drained()) {
-            worker = self.watch(worker)?;
+        // Should they not come to rest, the audit says what is missing.
+        while clock.elapsed() < give_up && !self.is_at_rest() {
+            self.watch()?;
             std::thread::sleep(WATCH);
         }
-        worker.running.stop();
-        Ok(worker.running.join(DRAIN)?)
+        self.scoring.stop(DRAIN)?;
+        self.homes.as_mut().map_or(Ok(()), |homes| homes.process.stop(DRAIN))?;
+        Ok(())
+    }
+
+    fn is_at_rest(&self) -> bool {
+        self.scoring.is_at_rest() && self.homes.as_ref().is_none_or(|homes| homes.process.is_at_rest())
     }
 
     fn say(&mut self, what: &str) -> Result<(), Failure> {
@@ -275,9 +294,20 @@ impl<'a> Demo<'a> {
     }
 
     fn summary(&self) -> Result<Summary, Failure> {
-        let report = self.world.audit()?;
-        let recoveries = self.recoveries.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        Ok(Summary::new(&report, self.world, &self.status, self.crashes, &recoveries))
+        let report = self.world.scoring.audit()?;
+        let mut summary = Summary::new(&report, self.world, &self.scoring);
+        if let Some(homes) = &self.homes {
+            let pipeline = &homes.process.pipeline;
+            let rolled_up = RolledUp::new(&pipeline.audit()?, home::offline::compare(pipeline)?, &homes.process);
+            summary.roll_ups = Some(rolled_up.of(self.arguments.devices, homes.filled));
+        }
+        Ok(summary)
+    }
+}
+
+impl Homes {
+    fn has_failed(&self) -> bool {
+        self.feeder.as_ref().is_some_and(home::feeder::Feeder::has_failed)
     }
 }
 

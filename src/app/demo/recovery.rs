@@ -13,3 +13,10 @@ pub(super) struct Recovery {
     pub(super) published: u64,
     pub(super) repeated: u64,
 }
+
+impl Recovery {
+    /// In milliseconds.
+    pub(super) fn took_ms(&self) -> u64 {
+        u64::try_from(self.took.as_millis()).unwrap_or(u64::MAX)
+    }
+}
