@@ -196,8 +196,10 @@ impl Packed {
         Ok(slots)
     }
 
-    /// Packs buckets.
-    pub(crate) fn of(slots: &BTreeMap<u16, Slot>, start_ms: i64, bucket_ms: i64) -> Self {
+    /// Packs the buckets of a row whose span begins at `start_ms` and whose buckets are so long, by their numbers: for programs that
+    /// fill tables, as with what another system has kept.
+    #[must_use]
+    pub fn of(slots: &BTreeMap<u16, Slot>, start_ms: i64, bucket_ms: i64) -> Self {
         let (mut into, mut next) = (Vec::new(), 0_u64);
         for (number, Slot { revision, base, late }) in slots {
             let start_ms = start_ms + bucket_ms * i64::from(*number);
