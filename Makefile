@@ -141,6 +141,6 @@ up: ## Start Kafka and PostgreSQL, print the settings to use (BROKERS=1 or 3)
 down: ## End the servers of make up and remove their data
 	@tests/servers/down.sh
 
-bench: ## Ratios against hand-written limits (W=w1, w2, w4, w5 or w6; ARGS="--smoke", FEATURES=rocksdb)
+bench: ## Ratios against hand-written limits (W=w1 to w6; ARGS="--smoke", FEATURES=rocksdb)
 	tests/servers/install.sh
 	cargo bench --locked --bench run $(if $(FEATURES),--features $(FEATURES)) -- $(W) $(ARGS)

@@ -17,6 +17,10 @@ pub enum Child {
     Null(KeyedRun, Hops),
     /// A changelog read and loaded by hand: the limit of W5.
     RestoreProbe(KeyedRun),
+    /// Tidegate with a roll-up.
+    RolledUp(RollUpRun),
+    /// The same input, read and committed: the limit of W3.
+    Reading(RollUpRun),
 }
 
 /// The systems that W1 compares.
@@ -116,6 +120,26 @@ pub struct KeyedRun {
     /// Records to handle, those of a repartition topic counted as well; 0: until standard input ends.
     pub records: u64,
     pub commit_ms: u64,
+    pub workers: usize,
+    pub store: StoreKind,
+    /// Interval at which committed values go into the store.
+    pub flush_ms: u64,
+    /// Where a store on disk lies.
+    pub folder: PathBuf,
+}
+
+/// One run of W3.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct RollUpRun {
+    pub brokers: String,
+    pub database: String,
+    /// Consumer group, pipeline name and prefix of transactional ids.
+    pub group: String,
+    /// The name of the roll-up, with which its tables and topics begin.
+    pub rollup: String,
+    pub input: String,
+    /// Records to handle.
+    pub records: u64,
     pub workers: usize,
     pub store: StoreKind,
     /// Interval at which committed values go into the store.

@@ -32,6 +32,7 @@ fn main() -> ExitCode {
     let outcome = match Options::parse().mode {
         Mode::W1(options) => workloads::w1::run(&options.shortened()),
         Mode::W2(options) => workloads::w2::run(&options.shortened(&[100])),
+        Mode::W3(options) => workloads::w3::run(&options.shortened()),
         Mode::W4(options) => workloads::w4::run(&options.shortened(&[100, 1024])),
         Mode::W5(options) => workloads::w5::run(&options.shortened()),
         Mode::W6(options) => workloads::w6::run(&options.shortened(&[100])),
@@ -55,5 +56,7 @@ fn serve(child: &Child) -> Outcome {
         Child::Keyed(run) => ours::keyed::run(run),
         Child::Null(run, hops) => probe::null::run(run, *hops),
         Child::RestoreProbe(run) => probe::restore::run(run),
+        Child::RolledUp(run) => ours::rolled::run(run),
+        Child::Reading(run) => probe::null::read(run),
     }
 }

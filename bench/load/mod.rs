@@ -3,6 +3,7 @@
 pub mod events;
 pub mod kept;
 pub mod pacer;
+pub mod readings;
 
 use serde::{Deserialize, Serialize};
 

@@ -8,7 +8,7 @@ use crate::rig::Rig;
 use crate::system::System;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// The measurements of a stretch.
 pub struct Stretch {
@@ -43,6 +43,12 @@ impl Stretch {
         }
         let records = f64::from(u32::try_from(counted)?) / hops;
         Ok(Self { records, seconds, used, resident_mib_max, first_output_ms, foreign_share })
+    }
+
+    /// Without the time for which the system waited at its end to see that nothing more came.
+    pub fn without(mut self, rest: Duration) -> Self {
+        self.seconds -= rest.as_secs_f64();
+        self
     }
 
     /// Turns it into a judged run of the report.

@@ -1,6 +1,7 @@
 //! One job: the command line of the runner: a workload and what can be chosen about it.
 
 pub mod keyed;
+pub mod rolled;
 pub mod rows;
 pub mod stores;
 
@@ -26,6 +27,8 @@ pub enum Mode {
     W1(rows::Rows),
     /// Events of users at random, re-keyed and summed by user, exactly once
     W2(keyed::Keyed),
+    /// Readings of many devices, rolled up into tables: as a backlog, live, and graphs of a year meanwhile
+    W3(rolled::RollUps),
     /// The same sums over a source that is keyed by user already, against W2
     W4(keyed::Keyed),
     /// Restore of keyed state: from its changelog, after kill -9; memory by partitions

@@ -6,10 +6,10 @@
 //! rebalance, no error handling: whatever fails ends the process.
 
 use crate::Outcome;
-use crate::child::{Hops, KeyedRun};
+use crate::child::{Hops, KeyedRun, RollUpRun};
 use crate::clients::{self, Transactions};
-use crate::load::events::{KEY, UNITS};
-use crate::rig::topics::{BytesRecord, offer};
+use crate::load::events::{KEEP_ALL, KEY, UNITS};
+use crate::rig::topics::{BytesRecord, PARTITIONS, offer};
 use crate::system::{Progress, say, worker};
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::message::{BorrowedMessage, Message};
@@ -26,15 +26,38 @@ pub fn run(run: &KeyedRun, hops: Hops) -> Outcome {
     let progress = Arc::new(Progress::default());
     let mut threads = Vec::new();
     let into = [(&run.input, Some(run.output.clone())), (&run.output, None)];
+    let records_max = EngineSettings::default().log_messages;
     for (hop, (from, to)) in into.into_iter().enumerate().take(hops.count()) {
         for number in 0..run.workers {
             let partitions = clients::share(run.partitions, run.workers, number);
             let consumer = clients::consumer(&run.brokers, &run.group, from, partitions, false)?;
             let producer = clients::producer(&run.brokers, &format!("{}-{hop}-{number}", run.group))?;
-            let hop = Hop { consumer, producer, from: from.clone(), to: to.clone(), kept: run.kept };
+            let hop = Hop { consumer, producer, from: from.clone(), to: to.clone(), kept: run.kept, records_max };
             let (age, counts) = (Duration::from_millis(run.commit_ms), Arc::clone(&progress));
             threads.push(worker("null", move || hop.run(age, &counts))?);
         }
+    }
+    say("ready");
+    progress.tell(run.records, |_| Ok(()))?;
+    for thread in threads {
+        let _ = thread.join();
+    }
+    Ok(())
+}
+
+/// Records are read and committed, and nothing is made of them: the least that a roll-up must do.
+pub fn read(run: &RollUpRun) -> Outcome {
+    let progress = Arc::new(Progress::default());
+    let mut threads = Vec::new();
+    // A short input has several transactions too: the first one is where measuring begins.
+    let records_max = EngineSettings::default().log_messages.min(usize::try_from(run.records / 10)?.max(1));
+    for number in 0..run.workers {
+        let partitions = clients::share(PARTITIONS, run.workers, number);
+        let consumer = clients::consumer(&run.brokers, &run.group, &run.input, partitions, false)?;
+        let producer = clients::producer(&run.brokers, &format!("{}-{number}", run.group))?;
+        let hop = Hop { consumer, producer, from: run.input.clone(), to: None, kept: KEEP_ALL, records_max };
+        let counts = Arc::clone(&progress);
+        threads.push(worker("reading", move || hop.run(EngineSettings::default().log_age, &counts))?);
     }
     say("ready");
     progress.tell(run.records, |_| Ok(()))?;
@@ -53,13 +76,14 @@ struct Hop {
     to: Option<String>,
     /// Events that used so much are dropped.
     kept: u64,
+    /// Most records of a transaction.
+    records_max: usize,
 }
 
 impl Hop {
     fn run(&self, age: Duration, progress: &Progress) -> Outcome {
         let Self { consumer, producer, from, .. } = self;
         let metadata = consumer.group_metadata().ok_or("no group metadata")?;
-        let records_max = EngineSettings::default().log_messages;
         let mut next_offsets = BTreeMap::new();
         while !progress.is_stopping() {
             let Some(mut message) = consumer.poll(IDLE) else { continue };
@@ -71,7 +95,7 @@ impl Hop {
                 self.send_on(&record)?;
                 next_offsets.insert(record.partition(), record.offset() + 1);
                 records += 1;
-                if records == records_max {
+                if records == self.records_max {
                     break;
                 }
                 let Some(next) = consumer.poll(due.saturating_duration_since(Instant::now())) else { break };

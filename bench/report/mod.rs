@@ -2,16 +2,20 @@
 
 pub mod claim;
 pub mod latency;
+pub mod live;
 pub mod restore;
 pub mod run;
+pub mod scale;
 mod table;
 
 use crate::Outcome;
 use crate::meter::calibration::Calibration;
 use claim::Claim;
 use latency::LatencyRun;
+use live::{GraphRun, LiveRun, StorageRun};
 use restore::{MemoryRun, RestartRun, RestoreRun};
 use run::Run;
+use scale::ScaleRun;
 use serde::Serialize;
 use std::fmt::Write;
 use std::path::Path;
@@ -30,6 +34,10 @@ pub struct Report {
     pub restores: Vec<RestoreRun>,
     pub restarts: Vec<RestartRun>,
     pub memory: Vec<MemoryRun>,
+    pub live: Vec<LiveRun>,
+    pub graphs: Vec<GraphRun>,
+    pub storage: Vec<StorageRun>,
+    pub scale: Vec<ScaleRun>,
     pub claims: Vec<Claim>,
     /// Parts that were left out, and why.
     pub notes: Vec<String>,
@@ -54,6 +62,10 @@ impl Report {
             restores: Vec::new(),
             restarts: Vec::new(),
             memory: Vec::new(),
+            live: Vec::new(),
+            graphs: Vec::new(),
+            storage: Vec::new(),
+            scale: Vec::new(),
             claims: Vec::new(),
             notes: Vec::new(),
         }
@@ -92,6 +104,8 @@ impl Report {
         run::write(self, &mut text);
         latency::write(&self.latencies, &mut text);
         restore::write(self, &mut text);
+        live::write(self, &mut text);
+        scale::write(&self.scale, &mut text);
         text
     }
 

@@ -41,8 +41,8 @@ pub struct Flow {
     /// Taken into the topic where the events of a user lie together; 0 where that is the input.
     pub repartition: f64,
     pub changelog: f64,
-    /// Changelog records per input record.
-    pub changelog_records: f64,
+    /// Changelog records per input record, where they were counted.
+    pub changelog_records: Option<f64>,
 }
 
 impl Run {
@@ -99,7 +99,7 @@ pub fn write(report: &Report, text: &mut String) {
         Column::new("repartition out", 1, |run| Some(run.flow?.repartition_given)),
         Column::new("repartition in", 1, |run| Some(run.flow?.repartition)),
         Column::new("changelog in", 1, |run| Some(run.flow?.changelog)),
-        Column::new("changelog records/rec", 2, |run| Some(run.flow?.changelog_records)),
+        Column::new("changelog records/rec", 2, |run| run.flow?.changelog_records),
         Column::new("foreign CPU %", 1, |run| Some(run.foreign_share * 100.0)),
         Column::new("messages", 0, |run| Some(f64::from(u32::try_from(run.messages).unwrap_or(u32::MAX)))),
     ];

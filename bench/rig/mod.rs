@@ -5,6 +5,7 @@ pub mod gathering;
 pub mod reading;
 pub mod stores;
 pub mod tables;
+pub mod tiers;
 pub mod topics;
 
 use crate::Outcome;

@@ -164,7 +164,7 @@ fn flow(events: &Events, now: &Traffic, before: &Traffic, internal: &Internal, c
         repartition_given: per_record(keyed.given),
         repartition: per_record(keyed.taken),
         changelog: per_record(now.of_topic(&internal.changelog, before).taken),
-        changelog_records: per_record(changelog_records as f64),
+        changelog_records: Some(per_record(changelog_records as f64)),
     }
 }
 
