@@ -185,7 +185,7 @@ impl<'a> Batch<'a> {
         rows: &mut impl Writer<E>,
     ) -> Result<bool, E> {
         let mut stopped: Vec<bool> = vec![false; self.shares.len()];
-        let mut begun: BTreeSet<TaskId> = BTreeSet::new();
+        let mut begun: BTreeSet<TaskId> = BTreeSet::new(); // of which a record of a stream was decided
         // Of each task with timers and records of streams there is something foreseen.
         let may_ring = !self.foreseen.is_empty();
         for number in 0..self.entries.len() {
@@ -200,7 +200,9 @@ impl<'a> Batch<'a> {
             if self.decide_entry(number, stores, rows)? {
                 self.stop(share, &mut stopped);
             } else if may_ring {
-                begun.extend(self.shares.get(share).map(|share| share.task));
+                // One of a table fires none.
+                let own = self.shares.get(share).filter(|share| !share.is_table);
+                begun.extend(own.map(|share| share.task));
                 self.ring(number, stores, &enough, rows)?;
                 if self.entries.get(number).is_some_and(|entry| entry.rung.is_some()) {
                     enough.look();
@@ -599,6 +601,24 @@ mod tests {
         let batch = Batch::new(&shares, &terms, false, vec![foreseen]);
         assert!(!batch.keys_of(0).contains(&Key::I64(2)));
         assert!(batch.keys_of(1).contains(&Key::I64(2)));
+    }
+
+    /// No more fire behind it than were looked for, whatever is decided of a table before.
+    #[test]
+    fn the_first_record_of_the_streams_does_not_wait_for_the_next_batch_behind_one_of_a_table() {
+        let clock = Arc::new(Hand::default());
+        let (topology, source, limits, hand) = (topology(&clock), place(0), no_limits(), in_hand::Hand::none());
+        let of = |is_table, records| Share { is_table, ..share(&topology, &source, records) };
+        let records = |count: i64| (0..count).map(|n| record(n, b"1", b"1")).collect();
+        let (shares, terms) = ([of(true, records(1)), of(false, records(2))], terms(&limits, &hand));
+        let foreseen = Foreseen { task: shares[0].task, timers: Vec::new(), until: Timestamp(-1) };
+        let mut batch = Batch::new(&shares, &terms, false, vec![foreseen]);
+        batch.take_rows(0, vec![row(1, 0)]);
+        let mut rows = Early { keeps: true, written: Vec::new() };
+        let enough = Enough::new(&*clock, Duration::from_mins(10), usize::MAX);
+        assert!(!batch.decide(&mut TaskStores::new(), enough, &mut rows).ok().unwrap());
+        let reached: Vec<_> = batch.reached().iter().map(|reached| reached.records).collect();
+        assert_eq!(reached, [1, 1], "the second one of the stream waits");
     }
 
     /// In any other order two instances that make the same rows would wait for each other.

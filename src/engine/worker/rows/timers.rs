@@ -66,7 +66,7 @@ impl Batch<'_> {
     }
 
     /// Whether a record would make a timer due whose row was not read. `begun`: the tasks of which the batch has decided a
-    /// record.
+    /// record of a stream.
     pub(super) fn is_beyond(&self, number: usize, stores: &TaskStores, begun: &BTreeSet<TaskId>) -> bool {
         let Some(entry) = self.entries.get(number) else { return false };
         let Some(share) = self.shares.get(entry.share) else { return false };
