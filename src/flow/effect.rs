@@ -5,6 +5,11 @@ use crate::flow::record::{Offset, Timestamp, TopicName};
 use crate::flow::row::Value;
 use std::borrow::Cow;
 
+/// The code of a record, or timer, over which too many processes have died.
+pub(crate) const KILLS: &str = "kills-the-process";
+/// The code of one whose step takes longer than the database lets a transaction idle.
+pub(crate) const TOO_SLOW: &str = "too-slow";
+
 /// Why a record changed nothing. It blames the record, never the surroundings, and the stream goes on.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Reject {
@@ -73,6 +78,11 @@ impl Reject {
             | Self::Skip { code }
             | Self::Retry { code, .. } => code,
         }
+    }
+
+    /// Whether it says that a run of the user's code ends the process, or outlasts its transaction: it is not run once more.
+    pub(crate) fn ends_runs(&self) -> bool {
+        [KILLS, TOO_SLOW].contains(&self.code())
     }
 
     /// The sentence for people; empty for a skip.

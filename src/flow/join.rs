@@ -200,8 +200,8 @@ impl RowStep for WithTables<dyn RowStep> {
         self.step.apply(&Record { key: Some(&key), ..*record }, row, context)
     }
 
-    fn give_up(&self, timer: &Timer, context: &mut Context<'_>) -> Result<(), Reject> {
-        self.step.give_up(timer, context)
+    fn give_up(&self, timer: &Timer, reject: &Reject, context: &mut Context<'_>) -> Result<(), Reject> {
+        self.step.give_up(timer, reject, context)
     }
 
     fn timer(&self, timer: &Timer, row: Option<&[Value]>, context: &mut Context<'_>) -> Result<Applied, Reject> {

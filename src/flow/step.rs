@@ -51,11 +51,12 @@ pub trait RowStep: Send + Sync {
         Err(Reject::skip("no-timer"))
     }
 
-    /// Drops what a timer was set for that has failed, in the stores: no row is touched.
+    /// Drops what a timer was set for that has failed, in the stores: no row is touched. Where `reject` says that its run ends the
+    /// process, or is too slow, nothing of the user's is run.
     ///
     /// # Errors
     /// [`Reject`]: the stores stay as they are.
-    fn give_up(&self, timer: &Timer, context: &mut Context<'_>) -> Result<(), Reject>;
+    fn give_up(&self, timer: &Timer, reject: &Reject, context: &mut Context<'_>) -> Result<(), Reject>;
 }
 
 /// The code that the engine runs for each record of a sub-topology without rows. It commits through the log.
@@ -181,7 +182,7 @@ impl<A: Algorithm, S: ReadEvent<A::Event>> RowStep for Update<A, S> {
         self.change(row, context, |state, context| self.chain.algorithm.timer(&timer.name, state, context))
     }
 
-    fn give_up(&self, _: &Timer, _: &mut Context<'_>) -> Result<(), Reject> {
+    fn give_up(&self, _: &Timer, _: &Reject, _: &mut Context<'_>) -> Result<(), Reject> {
         Ok(())
     }
 }

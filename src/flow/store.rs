@@ -260,6 +260,20 @@ impl<V: Serialize + DeserializeOwned> Opened<'_, V> {
         found.transpose().map_err(|message| state.corrupt(message).into())
     }
 
+    /// The JSON of the value of `key`, unread; `None` where there is none of the version that this store writes.
+    ///
+    /// # Errors
+    /// The same as [`Opened::get`], but for what the value is.
+    pub(crate) fn json(&mut self, key: impl AsRef<[u8]>) -> Result<Option<Vec<u8>>, Reject> {
+        let Self { store, number, state } = self;
+        let mut found = None;
+        state.get(*number, key.as_ref(), &mut |value| {
+            let (version, json) = value.and_then(<[u8]>::split_first).unzip();
+            found = json.filter(|_| version == Some(&store.spec.version)).map(<[u8]>::to_vec);
+        })?;
+        Ok(found)
+    }
+
     /// Sets the value of `key`. A value that is JSON's null deletes it.
     ///
     /// # Errors

@@ -85,8 +85,8 @@ impl Interpreter<'_> {
                 StepKind::Rows(step) => self.update(place, &**step, &record, Some(&timer)),
                 StepKind::Log(step) => self.ring(place, &**step, &record, (&timer, clock)),
             };
-            if let (Err(_), StepKind::Rows(step)) = (&result, &place.sub.step) {
-                bytes += self.give_up(place, &**step, &record, &timer);
+            if let (Err(reject), StepKind::Rows(step)) = (&result, &place.sub.step) {
+                bytes += self.give_up(place, &**step, &record, (&timer, reject));
             }
             let before = self.out.len();
             match result {
@@ -109,12 +109,19 @@ impl Interpreter<'_> {
     }
 
     /// Drops what a timer was set for that has failed, and answers the bytes that were written.
-    fn give_up(&mut self, place: Place<'_>, step: &dyn RowStep, record: &Record<'_>, timer: &Timer) -> usize {
+    fn give_up(
+        &mut self,
+        place: Place<'_>,
+        step: &dyn RowStep,
+        record: &Record<'_>,
+        (timer, reject): (&Timer, &Reject),
+    ) -> usize {
         let Ok(key) = step.table().table.key_type.parse(record.key) else { return 0 };
         let mut stores = self.stores_of(place);
         stores.written = 0;
         let terms = (&key, self.latest_event_time, None, None);
-        if stores.run(place.source, record, terms, |context| step.give_up(timer, context)).is_err() {
+        let given_up = stores.run(place.source, record, terms, |context| step.give_up(timer, reject, context));
+        if has_stalled() || given_up.is_err() {
             return 0;
         }
         let written = stores.written;

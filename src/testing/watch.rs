@@ -130,8 +130,10 @@ impl RowStep for Watched<dyn RowStep> {
         self.applications.note(context, |context| self.inner.keep(record, context))
     }
 
-    fn give_up(&self, timer: &Timer, context: &mut Context<'_>) -> Result<(), Reject> {
-        self.inner.give_up(timer, context)
+    fn give_up(&self, timer: &Timer, reject: &Reject, context: &mut Context<'_>) -> Result<(), Reject> {
+        let ended = catch_unwind(AssertUnwindSafe(|| self.inner.give_up(timer, reject, context)));
+        self.applications.outlast();
+        ended.unwrap_or_else(|panic| resume_unwind(panic))
     }
 
     /// What one leads to follows from the order of records. One that has stalled outlasts its transaction, however it ended.

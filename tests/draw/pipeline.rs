@@ -798,8 +798,13 @@ impl<T: Partner> Carries for ((Event, T), Option<User>) {
     }
 }
 
-/// With windows that cannot be told, or without.
-struct WindowSums<E>(Steps, bool, PhantomData<fn() -> E>);
+/// Windows, some of which may not be told.
+struct WindowSums<E> {
+    steps: Steps,
+    is_fragile: bool,
+    is_deadly: bool,
+    event: PhantomData<fn() -> E>,
+}
 
 impl<E: Carries> Windowed for WindowSums<E> {
     type Event = E;
@@ -808,11 +813,17 @@ impl<E: Carries> Windowed for WindowSums<E> {
 
     /// The notices of the record itself are not asked for.
     fn add(&self, event: &E, value: &mut Account, context: &mut Context<'_>) -> Result<(), Reject> {
-        self.0.apply(event.event(), value, event.joined(), context).map(drop)
+        self.steps.apply(event.event(), value, event.joined(), context).map(drop)
     }
 
     fn emit(&self, value: &Account, window: &Window<'_>) -> Option<Notice> {
-        assert!(!self.1 || !breaks(value.count), "a drawn panic");
+        if self.is_fragile && breaks(value.count) {
+            match value.hash.rem_euclid(6) {
+                0 if self.is_deadly => tidegate::testing::die(),
+                1 if self.is_deadly => tidegate::testing::stall(),
+                _ => panic!("a drawn panic"),
+            }
+        }
         Some(Notice {
             n: window.start_ms.unsigned_abs(),
             amount: value.sum,
@@ -1070,6 +1081,9 @@ pub struct WindowDraw {
     /// Some cannot be told: their algorithm panics.
     #[serde(default)]
     pub is_fragile: bool,
+    /// Of those beside rows some kill the process instead, or outlast their transaction.
+    #[serde(default)]
+    pub is_deadly: bool,
 }
 
 /// Whether a window of so many changes cannot be told, where some cannot.
@@ -1692,6 +1706,7 @@ impl PipelineDraw {
                     by_partition: false,
                     idle_ms: None,
                     is_fragile: false,
+                    is_deadly: false,
                 });
                 let emit = match drawn.every_ms {
                     Some(every) => Emit::Every(ms(every)),
@@ -1711,7 +1726,12 @@ impl PipelineDraw {
                         let windowed = windowed.corrections_for(ms(drawn.corrections_ms));
                         let windowed =
                             if drawn.keeps_late { windowed.late_to(&format!("late-{number}")) } else { windowed };
-                        let sums = WindowSums::<$event>(steps(), drawn.is_fragile, PhantomData);
+                        let sums = WindowSums::<$event> {
+                            steps: steps(),
+                            is_fragile: drawn.is_fragile,
+                            is_deadly: drawn.is_deadly && sub.has_rows(),
+                            event: PhantomData,
+                        };
                         match (sub.step, sub.inserts) {
                             (StepDraw::Update(table), false) => {
                                 end!(windowed.update(self.table(table), windows(), sums, WindowRows))

@@ -583,6 +583,7 @@ fn window(random: &mut Random) -> WindowDraw {
         by_partition: false,
         idle_ms: None,
         is_fragile: false,
+        is_deadly: false,
     };
     // Drawn from another sequence, so that earlier draws of a seed stay as they were.
     let mut aside = Random::new(!random.clone().next());
@@ -599,7 +600,8 @@ fn window(random: &mut Random) -> WindowDraw {
         Spans::Session(_) => Spans::Session(short),
     };
     let is_fragile = aside.happens(30);
-    WindowDraw { shape, every_ms, keeps_late, idle_ms, by_partition, is_fragile, ..drawn }
+    let is_deadly = aside.happens(30);
+    WindowDraw { shape, every_ms, keeps_late, idle_ms, by_partition, is_fragile, is_deadly, ..drawn }
 }
 
 pub fn knobs(random: &mut Random) -> Knobs {

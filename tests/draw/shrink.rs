@@ -90,6 +90,7 @@ fn plainer(scenario: &Scenario) -> Vec<Scenario> {
         add(&|scenario| scenario.pipeline.subs[number].window.iter_mut().for_each(|window| window.every_ms = None));
         add(&|scenario| scenario.pipeline.subs[number].window.iter_mut().for_each(|window| window.keeps_late = false));
         add(&|scenario| scenario.pipeline.subs[number].window.iter_mut().for_each(|window| window.idle_ms = None));
+        add(&|scenario| scenario.pipeline.subs[number].window.iter_mut().for_each(|window| window.is_deadly = false));
         add(&|scenario| scenario.pipeline.subs[number].window.iter_mut().for_each(|window| window.is_fragile = false));
         add(&|scenario| {
             scenario.pipeline.subs[number].window.iter_mut().for_each(|window| window.by_partition = false)

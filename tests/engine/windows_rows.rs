@@ -4,7 +4,10 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
+use tidegate::adapters::memory::ManualClock;
+use tidegate::adapters::memory::database::MemoryDatabase;
 use tidegate::engine::status::Counter;
 use tidegate::flow::row::Value;
 use tidegate::flow::window::{
@@ -19,10 +22,29 @@ struct Reading {
     watts: i64,
 }
 
+/// The clock, and a database that ends a transaction which sends no statement for 400 ms.
+type World = Arc<OnceLock<(Arc<ManualClock>, MemoryDatabase)>>;
+
+/// Takes longer.
+fn outlast(world: &World) {
+    let (clock, database) = world.get().unwrap();
+    clock.advance(ms(500));
+    database.set_down(true);
+    database.set_down(false);
+}
+
+fn impatient(mut driver: TestDriver, world: &World, devices: i64) -> TestDriver {
+    driver = filled(driver, devices);
+    driver.database().limit_idle(Some(ms(400)));
+    assert!(world.set((driver.clock(), driver.database().clone())).is_ok());
+    driver
+}
+
 /// Adds up the watts of a window. The first of its records with negative ones is offered once more.
 #[derive(Default)]
 struct Sums {
     has_asked: AtomicBool,
+    world: World,
 }
 
 /// What a window gives out: its sum, negative where it is taken back.
@@ -47,8 +69,10 @@ impl Windowed for Sums {
 
     fn emit(&self, sum: &i64, window: &Window<'_>) -> Option<Sum> {
         assert_ne!(*sum, 13, "told to panic");
-        if *sum == 99 {
-            tidegate::testing::die();
+        match *sum {
+            99 => tidegate::testing::die(),
+            77 => outlast(&self.world),
+            _ => {}
         }
         let (watts, is_early) = match window.pane {
             Pane::Retraction => (-sum, false),
@@ -452,4 +476,113 @@ fn panes_that_wait_are_upgraded_like_the_windows() {
     assert_eq!(row(&mut driver, 0), (2_000, 2_000));
     assert_eq!(letters(&mut driver), []);
     assert!(panes_that_wait(&mut driver).is_empty());
+}
+
+/// A release whose store has another version, where `upgrade` is asked for each value of before.
+fn upgraded(upgrade: impl Fn(&[u8]) + Send + Sync + 'static) -> Topology {
+    let store: Store<Windows<i64>> = Store::new("sums").version(2, move |_, json| {
+        upgrade(json);
+        serde_json::from_slice(json).map_err(|error| error.to_string())
+    });
+    let mut topology = Topology::new("p");
+    let source = topology.source("readings").window(Tumbling::of(ms(10)).grace(ms(5))).clock(Clock::PerPartition);
+    source.update("devices", store, Sums::default(), Totals).to("totals");
+    topology
+}
+
+/// Whether the JSON of a key's windows has a sum.
+fn has(json: &[u8], sum: &str) -> bool {
+    String::from_utf8_lossy(json).contains(&format!("\"value\":{sum},"))
+}
+
+/// A window beside those of others that the next release cannot read: neither they nor the record behind which it closes have a
+/// part in it.
+fn cannot_be_read(upgrade: impl Fn(&[u8]) + Send + Sync + 'static, world: &World, code: &str) {
+    let mut driver = impatient(TestDriver::new(topology(Clock::PerPartition)), world, 4);
+    for (id, watts) in [(0, 2), (1, 55), (2, 3)] {
+        send(&mut driver, id, 1, watts);
+    }
+    driver.run();
+    driver.stop(0);
+    driver.release(upgraded(upgrade));
+    driver.start(0);
+    send(&mut driver, 3, 100, 1);
+    driver.run();
+    assert_eq!(letters(&mut driver), [(code.to_owned(), Some("close".to_owned()))]);
+    assert_eq!([0, 1, 2].map(|id| row(&mut driver, id)), [(2, 1), (0, 0), (3, 1)]);
+    send(&mut driver, 3, 200, 1);
+    driver.run();
+    assert_eq!((letters(&mut driver).len(), row(&mut driver, 3)), (1, (1, 1)));
+}
+
+/// Nor is it read once more for the sake of giving it up.
+#[test]
+fn a_window_that_kills_the_process_when_it_is_read_is_given_up_unread() {
+    let kills = |json: &[u8]| {
+        if has(json, "55") {
+            tidegate::testing::die();
+        }
+    };
+    cannot_be_read(kills, &World::default(), "kills-the-process");
+}
+
+#[test]
+fn a_window_that_takes_too_long_to_read_is_given_up_unread() {
+    let world = World::default();
+    let own = Arc::clone(&world);
+    let lasts = move |json: &[u8]| {
+        if has(json, "55") {
+            outlast(&own);
+        }
+    };
+    cannot_be_read(lasts, &world, "too-slow");
+}
+
+/// The watts of a window; 55 of them kill the process once they are read.
+#[derive(Serialize, Default)]
+struct Mined(i64);
+
+impl<'de> Deserialize<'de> for Mined {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let watts = i64::deserialize(deserializer)?;
+        if watts == 55 {
+            tidegate::testing::die();
+        }
+        Ok(Self(watts))
+    }
+}
+
+impl Windowed for Mined {
+    type Event = Reading;
+    type Value = Self;
+    type Notices = Option<Sum>;
+
+    fn add(&self, reading: &Reading, sum: &mut Self, _: &mut Context<'_>) -> Result<(), Reject> {
+        sum.0 += reading.watts;
+        Ok(())
+    }
+
+    fn emit(&self, sum: &Self, _: &Window<'_>) -> Option<Sum> {
+        Some(Sum { watts: sum.0, is_early: false })
+    }
+}
+
+/// It is closed without a look at its value, so that its key goes on.
+#[test]
+fn a_window_whose_value_kills_the_process_is_closed_all_the_same() {
+    let mut topology = Topology::new("p");
+    let source = topology.source("readings").window(Tumbling::of(ms(10)).grace(ms(5))).clock(Clock::PerPartition);
+    source.update("devices", "sums", Mined::default(), Totals).to("totals");
+    let mut driver = filled(TestDriver::new(topology), 4);
+    for (id, watts) in [(0, 2), (1, 55), (2, 3)] {
+        send(&mut driver, id, 1, watts);
+    }
+    send(&mut driver, 3, 100, 1);
+    driver.run();
+    assert_eq!(letters(&mut driver), [("kills-the-process".to_owned(), Some("close".to_owned()))]);
+    assert_eq!([0, 1, 2].map(|id| row(&mut driver, id)), [(2, 1), (0, 0), (3, 1)]);
+    send(&mut driver, 1, 105, 4);
+    send(&mut driver, 3, 200, 1);
+    driver.run();
+    assert_eq!((letters(&mut driver).len(), row(&mut driver, 1)), (1, (4, 1)));
 }

@@ -72,8 +72,8 @@ impl RowStep for Counted {
         self.step.timer(timer, row, context)
     }
 
-    fn give_up(&self, timer: &Timer, context: &mut Context<'_>) -> Result<(), Reject> {
-        self.step.give_up(timer, context)
+    fn give_up(&self, timer: &Timer, reject: &Reject, context: &mut Context<'_>) -> Result<(), Reject> {
+        self.step.give_up(timer, reject, context)
     }
 }
 

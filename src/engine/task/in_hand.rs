@@ -7,7 +7,7 @@
 //! letter without another run.
 
 use crate::engine::task::Task;
-use crate::flow::effect::Reject;
+use crate::flow::effect::{KILLS, Reject};
 use crate::flow::record::TopicName;
 use crate::flow::timer::Timer;
 use crate::flow::topology::Topology;
@@ -148,7 +148,7 @@ impl Hand {
             return Ok(());
         }
         let message = format!("{} processes died while the pipeline's code had this record in hand", suspect.deaths);
-        Err(Reject::dead_letter("kills-the-process", message))
+        Err(Reject::dead_letter(KILLS, message))
     }
 
     /// Whether there is any suspect.

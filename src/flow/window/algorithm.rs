@@ -149,12 +149,12 @@ impl<W: Windowed> InWindows<W> {
     /// Gives out the windows that are closed at that clock, and, with an event, open ones that are to be told: `placed` are those
     /// that it has changed. Where the partition's clock closes windows, an event closes those alone that it has changed: a timer
     /// closes the others behind it, in the order of their ends over all keys. What is over for good is forgotten.
-    pub(super) fn give_out(
+    pub(super) fn give_out<V>(
         &self,
-        kept: &mut Windows<W::Value>,
+        kept: &mut Windows<V>,
         clock: i64,
         placed: Option<&[usize]>,
-        give_out: &mut dyn FnMut(&Working<W::Value>, Pane),
+        give_out: &mut dyn FnMut(&Working<V>, Pane),
     ) {
         kept.clock_ms = kept.clock_ms.max(Some(clock));
         for (number, window) in kept.windows.iter_mut().enumerate() {
@@ -175,7 +175,7 @@ impl<W: Windowed> InWindows<W> {
     }
 
     /// Whether an open window is told, which the event has changed or not.
-    fn tells(&self, window: &mut Working<W::Value>, is_placed: bool, clock: i64) -> bool {
+    fn tells<V>(&self, window: &mut Working<V>, is_placed: bool, clock: i64) -> bool {
         match self.terms.emit {
             Emit::OnClose => false,
             Emit::OnUpdate => is_placed,

@@ -38,7 +38,7 @@ impl<W: Windowed> InWindows<W> {
 
     /// Sees to it that a timer closes the next window by the partition's clock, or where all are closed, forgets them once none can
     /// be corrected any more.
-    pub(super) fn note_next(&self, kept: &mut Windows<W::Value>, context: &mut Context<'_>) -> Result<(), Reject> {
+    pub(super) fn note_next<V>(&self, kept: &mut Windows<V>, context: &mut Context<'_>) -> Result<(), Reject> {
         if self.terms.clock == Clock::PerKey {
             return Ok(());
         }
@@ -56,13 +56,13 @@ impl<W: Windowed> InWindows<W> {
         Ok(())
     }
 
-    /// Closes what a timer was set for, and gives it out.
-    pub(super) fn close(
+    /// Closes what a timer was set for, and gives it out, whatever the values are read as.
+    pub(super) fn close<V>(
         &self,
         name: &str,
-        kept: &mut Windows<W::Value>,
+        kept: &mut Windows<V>,
         context: &mut Context<'_>,
-        give_out: &mut dyn FnMut(&Working<W::Value>, Pane),
+        give_out: &mut dyn FnMut(&Working<V>, Pane),
     ) -> Result<(), Reject> {
         let clock = match name {
             CLOSE if self.terms.clock == Clock::PerKey => None, // of a release before
@@ -82,7 +82,7 @@ impl<W: Windowed> InWindows<W> {
 
     /// The clock that closes every window of a key which is idle; none where a record has come since the timer was set: it is
     /// moved then.
-    fn idle_until(&self, kept: &mut Windows<W::Value>, context: &mut Context<'_>) -> Result<Option<i64>, Reject> {
+    fn idle_until<V>(&self, kept: &mut Windows<V>, context: &mut Context<'_>) -> Result<Option<i64>, Reject> {
         let Some((idle_after, idle)) = self.terms.idle_after.zip(kept.idle.take()) else { return Ok(None) };
         let Some(last) = kept.open().map(|window| window.end_ms.saturating_add(self.spec.grace)).max() else {
             return Ok(None);

@@ -150,6 +150,17 @@ impl<V> Windows<V> {
     pub(super) fn open(&self) -> impl Iterator<Item = &Working<V>> {
         self.windows.iter().filter(|window| window.is_changed)
     }
+
+    /// Makes the windows those of `kind`. Those of another kind, of an earlier release, are given out as they are, where they
+    /// have changed since they last were: they cannot go on.
+    pub(super) fn become_of(&mut self, kind: &str, give_out: GiveOut<'_, V>) {
+        if self.kind != kind {
+            for window in self.windows.drain(..).filter(|window| window.is_changed) {
+                give_out(&window, window.closed_as());
+            }
+            kind.clone_into(&mut self.kind);
+        }
+    }
 }
 
 /// Gives out a window as it is.
@@ -166,17 +177,6 @@ pub(super) struct Moment {
 }
 
 impl<V: Default> Windows<V> {
-    /// Makes the windows those of `kind`. Those of another kind, of an earlier release, are given out as they are, where they
-    /// have changed since they last were: they cannot go on.
-    pub(super) fn become_of(&mut self, kind: &str, give_out: GiveOut<'_, V>) {
-        if self.kind != kind {
-            for window in self.windows.drain(..).filter(|window| window.is_changed) {
-                give_out(&window, window.closed_as());
-            }
-            kind.clone_into(&mut self.kind);
-        }
-    }
-
     /// Finds or begins the windows of an event, and answers their places, ascending: none where the event is too late for all
     /// of them. Sessions that become part of another one, or open again, are retracted where they had been given out, and those that were only told early are withdrawn.
     pub(super) fn place<W: Windowed<Value = V>>(

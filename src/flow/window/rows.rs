@@ -17,6 +17,8 @@ use crate::flow::timer::{At, Timer};
 use crate::flow::window::algorithm::NoticeOf;
 use crate::flow::window::kept::{Windows, Working};
 use crate::flow::window::{InWindows, Pane, Window, Windowed};
+use serde::Serialize;
+use serde_json::value::RawValue;
 use std::borrow::Cow;
 
 /// Begins the names of the timers of panes that wait; their numbers follow, all with as many digits, and the pane.
@@ -51,7 +53,7 @@ where
 
     /// A pane as it waits for its run: the windows of a key of which there is one alone, whose clock is the time at which it was
     /// given out.
-    fn pane(&self, window: &Working<W::Value>, pane: Pane, at: i64) -> Result<Waiting, Reject> {
+    fn pane<V: Serialize>(&self, window: &Working<V>, pane: Pane, at: i64) -> Result<Waiting, Reject> {
         let Working { start_ms, end_ms, ref value, emitted, is_changed, early } = *window;
         let windows = vec![Working { start_ms, end_ms, value, emitted, is_changed, early }];
         let kind = self.windows.kind.clone();
@@ -60,10 +62,10 @@ where
     }
 
     /// Keeps panes until their timers, which are due at `due`, run over them.
-    fn wait(
+    fn wait<V>(
         &self,
         key: &[u8],
-        kept: &mut Windows<W::Value>,
+        kept: &mut Windows<V>,
         panes: impl Iterator<Item = Waiting>,
         due: i64,
         context: &mut Context<'_>,
@@ -92,17 +94,29 @@ where
             waiting.delete(&*place);
             return Ok(pane_of(&timer.name).zip(kept).and_then(|(pane, kept)| one(pane, kept)));
         }
-        let (mut kept, mut closed) = (self.windows(&key, context)?, Vec::new());
-        let at = context.event_time_ms();
-        let mut close = |window: &Working<W::Value>, pane| closed.push(self.pane(window, pane, at));
-        self.windows.close(&timer.name, &mut kept, context, &mut close)?;
-        let mut closed = closed.into_iter().collect::<Result<Vec<Waiting>, Reject>>()?.into_iter();
-        let first = closed.next();
-        self.wait(&key, &mut kept, closed, at, context)?;
-        context.store(&self.store)?.put(&*key, &kept)?;
-        let Some(Waiting { pane, kept }) = first else { return Ok(None) };
+        let mut kept = self.windows(&key, context)?;
+        let Some(Waiting { pane, kept }) = self.close(timer, &key, &mut kept, context)? else { return Ok(None) };
         let kept = self.waiting.decode(&kept).map_err(|message| Reject::dead_letter("bad-json", message))?;
         Ok(one(pane, kept))
+    }
+
+    /// Closes what a timer is to close, whatever the values are read as, and answers the first of that; the others wait.
+    fn close<V: Serialize>(
+        &self,
+        timer: &Timer,
+        key: &[u8],
+        kept: &mut Windows<V>,
+        context: &mut Context<'_>,
+    ) -> Result<Option<Waiting>, Reject> {
+        let (at, mut closed) = (context.event_time_ms(), Vec::new());
+        let mut close = |window: &Working<V>, pane| closed.push(self.pane(window, pane, at));
+        self.windows.close(&timer.name, kept, context, &mut close)?;
+        let mut closed = closed.into_iter().collect::<Result<Vec<Waiting>, Reject>>()?.into_iter();
+        let first = closed.next();
+        self.wait(key, kept, closed, at, context)?;
+        let kept = self.store.encoded(kept)?;
+        context.store(&self.store)?.put_encoded(key, &kept);
+        Ok(first)
     }
 }
 
@@ -198,12 +212,20 @@ where
         Ok(applied)
     }
 
-    fn give_up(&self, timer: &Timer, context: &mut Context<'_>) -> Result<(), Reject> {
+    /// Without a look at a value, which may be what fails. Windows that a release before has written have to be read: they stay as
+    /// they are where nothing is run any more, and the key's next record sees to them.
+    fn give_up(&self, timer: &Timer, reject: &Reject, context: &mut Context<'_>) -> Result<(), Reject> {
+        let key = self.key(Some(&timer.key), context);
         if timer.name.starts_with(FOR_ROW) {
-            let key = self.key(Some(&timer.key), context); // without a look: its value may be what fails
             context.store(&self.waiting)?.delete(place(&key, &timer.name));
             return Ok(());
         }
-        self.next(timer, context).map(drop)
+        let json = context.store(&self.store)?.json(&*key)?;
+        let kept = json.as_deref().and_then(|json| serde_json::from_slice::<Windows<&RawValue>>(json).ok());
+        match kept {
+            Some(mut kept) => self.close(timer, &key, &mut kept, context).map(drop),
+            None if reject.ends_runs() => Ok(()),
+            None => self.next(timer, context).map(drop),
+        }
     }
 }

@@ -79,17 +79,18 @@ pub(super) fn decide_run<E: From<StoreTrouble>>(
     Ok(decided)
 }
 
-/// Drops what a timer was set for that has failed, in the stores of its task, and answers the bytes that were written there.
+/// Drops what a timer was set for that has failed with `reject`, in the stores of its task, and answers the bytes that were written there.
 pub(super) fn give_up<E: From<StoreTrouble>>(
     terms: &Terms<'_>,
     share: &Share<'_>,
     run: &Run<'_>,
+    reject: &Reject,
     keyed: &mut Keyed,
 ) -> Result<usize, E> {
     let (record, key_type) = (run.record, share.step.table().table.key_type);
     let Some((timer, key)) = run.timer.zip(key_type.parse(record.key).ok()) else { return Ok(0) };
     let mut access = keyed.open_beside(record.timestamp);
-    let drop = || share.step.give_up(timer, &mut context(terms, share, record, &key, &mut access));
+    let drop = || share.step.give_up(timer, reject, &mut context(terms, share, record, &key, &mut access));
     let dropped = terms.hand.hold(run.in_hand, || in_net(drop));
     let is_whole = dropped.is_ok() && access.refusal().is_none();
     let bytes = if is_whole { access.written_bytes() } else { 0 };

@@ -172,8 +172,8 @@ impl Batch<'_> {
         let decided = self.run_timer(share, &run, keyed, rows);
         self.fired.note(timer, enough.now().saturating_sub(began));
         let decided = decided?;
-        if matches!(&decided, Err(reject) if reject.code() != AWAITS_LIMIT) {
-            rung.bytes += give_up(self.terms, share, &run, keyed)?;
+        if let Some(reject) = decided.as_ref().err().filter(|reject| reject.code() != AWAITS_LIMIT) {
+            rung.bytes += give_up(self.terms, share, &run, reject, keyed)?;
         }
         match decided {
             Ok(Decided::Applied { is_changed, rise, mut notices, notice_count, bytes, .. }) => {
