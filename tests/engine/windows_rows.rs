@@ -586,3 +586,44 @@ fn a_window_whose_value_kills_the_process_is_closed_all_the_same() {
     driver.run();
     assert_eq!((letters(&mut driver).len(), row(&mut driver, 1)), (1, (4, 1)));
 }
+
+fn closing(world: &World) -> TestDriver {
+    let mut topology = Topology::new("p");
+    let source = topology.source("readings").window(Tumbling::of(ms(10)).grace(ms(5))).clock(Clock::PerPartition);
+    let sums = Sums { world: Arc::clone(world), ..Sums::default() };
+    source.update("devices", "sums", sums, Totals).to("totals");
+    impatient(TestDriver::new(topology), world, 4)
+}
+
+/// The next window of its key follows at once, and so do those of others that are due behind that.
+#[test]
+fn a_window_that_takes_too_long_holds_up_no_other_one() {
+    let mut driver = closing(&World::default());
+    for (id, at, watts) in [(0, 1, 2), (1, 1, 77), (1, 11, 5), (2, 12, 3)] {
+        send(&mut driver, id, at, watts);
+    }
+    driver.run();
+    send(&mut driver, 3, 100, 1);
+    driver.run();
+    assert_eq!(letters(&mut driver), [("too-slow".to_owned(), Some("close".to_owned()))]);
+    assert_eq!([0, 1, 2, 3].map(|id| row(&mut driver, id)), [(2, 1), (5, 1), (3, 1), (0, 0)]);
+}
+
+/// The windows of its key wait for the next record, one by one; those of others do not.
+#[test]
+fn a_window_whose_row_cannot_be_read_holds_up_those_of_its_key_alone() {
+    let mut driver = closing(&World::default());
+    for (id, at, watts) in [(0, 1, 2), (1, 1, 4), (1, 11, 5), (2, 12, 3)] {
+        send(&mut driver, id, at, watts);
+    }
+    driver.run();
+    driver.database().refuse_key(&devices(), 1);
+    let letter = ("bad-value".to_owned(), Some("close".to_owned()));
+    for (at, count) in [(100, 1), (101, 2), (102, 2)] {
+        send(&mut driver, 3, at, 1);
+        driver.run();
+        assert_eq!(letters(&mut driver), vec![letter.clone(); count]);
+        assert_eq!([0, 2].map(|id| row(&mut driver, id)), [(2, 1), (3, 1)]);
+    }
+    assert!(driver.halts().is_empty());
+}

@@ -78,8 +78,8 @@ pub(crate) struct SetAside {
     pub(crate) since: u64,
     /// Most timers that fire behind it: fewer and fewer, where one of them may be to blame.
     pub(crate) most_timers: usize,
-    /// Timers behind it that are dead letters, and why.
-    pub(crate) over: Vec<(Timer, Reject)>,
+    /// Timers behind it that are dead letters.
+    pub(crate) over: Vec<Over>,
     /// The reject that makes it a dead letter, whatever its step decides.
     pub(crate) reject: Option<Reject>,
 }
@@ -89,6 +89,15 @@ impl SetAside {
     pub(crate) const fn new(since: u64) -> Self {
         Self { failures: 0, slow: 0, since, most_timers: TURN, over: Vec::new(), reject: None }
     }
+}
+
+/// A timer that is a dead letter, since the database commits nothing with what it leads to.
+#[derive(Clone, Debug)]
+pub(crate) struct Over {
+    pub(crate) timer: Timer,
+    pub(crate) reject: Reject,
+    /// Whether its row is what the database cannot read.
+    pub(crate) is_unread: bool,
 }
 
 /// A row that another program has locked.

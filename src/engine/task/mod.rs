@@ -8,7 +8,7 @@ mod phase;
 
 pub(crate) use crate::engine::status::State;
 pub(crate) use attention::Attention;
-pub(crate) use input::{Backlog, Held, Input, SetAside};
+pub(crate) use input::{Backlog, Held, Input, Over, SetAside};
 pub(crate) use phase::Phase;
 
 use crate::engine::protocol::halt::{Contradiction, Halt};

@@ -14,7 +14,7 @@ use crate::engine::outbound::size::Size;
 use crate::engine::protocol::decision::HaltReason;
 use crate::engine::status::Counter;
 use crate::engine::task::order::{first_of, next_of};
-use crate::engine::task::{Held, Input, SetAside, Task};
+use crate::engine::task::{Held, Input, Over, SetAside, Task};
 use crate::engine::worker::database::{Database, PAUSE, PAUSE_MAX};
 use crate::engine::worker::desk::Desk;
 use crate::engine::worker::rows::fired::Fired;
@@ -22,6 +22,7 @@ use crate::engine::worker::rows::lane::RowsLane;
 use crate::engine::worker::rows::prepared::Wanted;
 use crate::flow::effect::Reject;
 use crate::flow::key::Key;
+use crate::flow::timer::Timer;
 use crate::flow::topology::CommitKind;
 use crate::ports::Fault;
 use crate::ports::source::TaskId;
@@ -66,6 +67,13 @@ impl<'a> Candidate<'a> {
         let arrived = inputs().filter_map(Input::oldest_arrival).min()?;
         let committed_in = inputs().map(|input| input.committed_in).min()?;
         Some(Self { task, queued: inputs().map(Input::queued).sum(), arrived, committed_in })
+    }
+}
+
+impl SetAside {
+    fn give_up(&mut self, timer: Timer, reject: &Reject, is_unread: bool) {
+        self.over.retain(|over| over.timer != timer);
+        self.over.push(Over { timer, reject: reject.clone(), is_unread });
     }
 }
 
@@ -184,7 +192,7 @@ impl RowsLane {
         if let Some(limit) = too_slow {
             // Where nobody alone took too long, the timers wait for the next record.
             match slowest {
-                Some((took, timer)) if took > limit => set_aside.over.push((timer, reject.clone())),
+                Some((took, timer)) if took > limit => set_aside.give_up(timer, reject, false),
                 Some(_) if set_aside.most_timers > 0 => set_aside.most_timers = count / 2,
                 _ => return false,
             }
@@ -194,18 +202,18 @@ impl RowsLane {
             return true; // next time with one row in a statement
         }
         if !unread.is_empty() {
-            set_aside.over.extend(unread.into_iter().map(|timer| (timer, reject.clone())));
+            unread.into_iter().for_each(|timer| set_aside.give_up(timer, reject, true));
             return true;
         }
         let Some(timer) = last else { return false };
-        match set_aside.over.iter().position(|(over, _)| *over == timer).filter(|_| count == 1) {
+        match set_aside.over.iter().position(|over| over.timer == timer).filter(|_| count == 1) {
             Some(tried) => {
                 set_aside.over.remove(tried);
                 set_aside.most_timers = 0;
             }
             None if count == 1 => {
                 set_aside.most_timers = 1;
-                set_aside.over.push((timer, reject.clone()));
+                set_aside.give_up(timer, reject, false);
             }
             None => set_aside.most_timers = count / 2,
         }

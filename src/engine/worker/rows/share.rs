@@ -1,8 +1,10 @@
 //! The share of one source partition in a batch.
 
 use crate::engine::protocol::decision::HaltReason;
+use crate::engine::task::Over;
 use crate::engine::worker::rows::entry::{Entry, Place};
 use crate::flow::effect::Reject;
+use crate::flow::key::Key;
 use crate::flow::partitioning::{Declared, KeyHash, OnViolation};
 use crate::flow::reading::OnUnreadable;
 use crate::flow::record::{Record, TopicPartition};
@@ -56,15 +58,22 @@ pub(super) struct Share<'a> {
     pub(super) on_unreadable: OnUnreadable,
     /// Most timers that fire behind one of its records.
     pub(super) most_timers: usize,
-    /// Timers behind its first record that are dead letters, since the database commits nothing with what they lead to.
-    pub(super) over: &'a [(Timer, Reject)],
+    /// Timers behind its first record that are dead letters.
+    pub(super) over: &'a [Over],
     pub(super) records: Vec<Record<'a>>,
 }
 
 impl Share<'_> {
     /// The reject of a timer that is not run any more.
-    pub(super) fn over(&self, timer: &Timer) -> Option<&Reject> {
-        self.over.iter().find(|(over, _)| over == timer).map(|(_, reject)| reject)
+    pub(super) fn over(&self, timer: &Timer) -> Option<&Over> {
+        self.over.iter().find(|over| over.timer == *timer)
+    }
+
+    /// Whether the row of a key is one that the database cannot read, as a timer of this key has shown.
+    pub(super) fn is_unread(&self, key: &Key) -> bool {
+        let key_type = self.step.table().table.key_type;
+        let is_its = |over: &Over| key_type.parse(Some(&over.timer.key)).is_ok_and(|own| own == *key);
+        self.over.iter().any(|over| over.is_unread && is_its(over))
     }
 
     /// Whether the record is the first of the share.

@@ -28,6 +28,14 @@ use std::time::Duration;
 /// The time behind which no further timer of one record fires.
 const TURN_TIME: Duration = Duration::from_millis(500);
 
+/// Why a timer has no row in the batch.
+enum Lacks {
+    /// The database cannot read it.
+    Unread,
+    /// It was not looked for.
+    Unsought,
+}
+
 impl Batch<'_> {
     /// The tables of steps with timers.
     pub(super) fn tables_with_timers(&self) -> impl Iterator<Item = usize> {
@@ -35,10 +43,11 @@ impl Batch<'_> {
         self.shares.iter().filter(has_timers).map(|share| share.table)
     }
 
-    /// The foreseen timers of a share's task that may be run, each with the key of its row.
+    /// The foreseen timers of a share's task whose rows can be read, each with the key of its row. One that is over is not run, and
+    /// what its step does for it may set others of its key.
     fn foreseen_of<'b>(&'b self, share: &'b Share<'b>) -> impl Iterator<Item = (&'b Timer, Key)> {
         let of_task = self.foreseen.iter().filter(move |foreseen| foreseen.task == share.task);
-        of_task.flat_map(move |foreseen| foreseen.keys(share)).filter(move |(timer, _)| share.over(timer).is_none())
+        of_task.flat_map(move |foreseen| foreseen.keys(share)).filter(move |(_, key)| !share.is_unread(key))
     }
 
     /// The tables and keys of the foreseen timers, one for each.
@@ -105,22 +114,32 @@ impl Batch<'_> {
         let Some(keyed) = stores.get_mut(&share.task).filter(|keyed| !share.is_table && keyed.may_be_due()) else {
             return Ok(());
         };
-        let (mut rung, began) = (Rung::default(), enough.now());
+        let (mut rung, mut passed, began) = (Rung::default(), BTreeSet::new(), enough.now());
         let is_over =
             |rung: &Rung| rung.fired >= share.most_timers || rung.rows.len() >= TURN || rung.bytes >= TURN_BYTES;
         'turn: loop {
             let now = keyed.clock();
-            let due = keyed
-                .due(Clock::Event, now, TURN)
+            let mut due = keyed
+                .due(Clock::Event, now, TURN + passed.len())
                 .map_err(|fault| StoreTrouble { task: share.task, trouble: fault.into() })?;
+            due.retain(|timer| !passed.contains(timer));
             if due.is_empty() || is_over(&rung) {
                 break;
             }
             for timer in due {
-                // One whose row was not looked for waits for the next record: others that were due before it were taken back.
                 let is_late = rung.fired > 0 && enough.now().saturating_sub(began) >= TURN_TIME;
-                if is_over(&rung) || is_late || self.lacks_row(share, &timer) {
+                if is_over(&rung) || is_late {
                     break 'turn;
+                }
+                match self.lacks(share, &timer) {
+                    None => {}
+                    // Those of other keys have no part in it.
+                    Some(Lacks::Unread) => {
+                        passed.insert(timer);
+                        continue;
+                    }
+                    // It waits for the next record: others that were due before it were taken back.
+                    Some(Lacks::Unsought) => break 'turn,
                 }
                 if keyed.was_set_before(Clock::Event, Timestamp(timer.at)) {
                     break; // that one may come first
@@ -134,12 +153,16 @@ impl Batch<'_> {
         Ok(())
     }
 
-    fn lacks_row(&self, share: &Share<'_>, timer: &Timer) -> bool {
+    /// Why a timer that is to be run has no row in the batch; `None` where it has one, or needs none.
+    fn lacks(&self, share: &Share<'_>, timer: &Timer) -> Option<Lacks> {
         if share.over(timer).is_some() {
-            return false;
+            return None;
         }
-        let key = share.step.table().table.key_type.parse(Some(&timer.key));
-        key.is_ok_and(|key| self.slot(share.table, &key).is_none())
+        let key = share.step.table().table.key_type.parse(Some(&timer.key)).ok()?;
+        if self.slot(share.table, &key).is_some() {
+            return None;
+        }
+        Some(if share.is_unread(&key) { Lacks::Unread } else { Lacks::Unsought })
     }
 
     /// Fires one timer, unless one before it took it back.
@@ -210,8 +233,8 @@ impl Batch<'_> {
         keyed: &mut Keyed,
         rows: &mut impl Writer<E>,
     ) -> Result<Result<Decided, Reject>, E> {
-        if let Some(reject) = run.timer.and_then(|timer| share.over(timer)) {
-            return Ok(Err(reject.clone()));
+        if let Some(over) = run.timer.and_then(|timer| share.over(timer)) {
+            return Ok(Err(over.reject.clone()));
         }
         let number = match share.step.table().table.key_type.parse(run.record.key) {
             Ok(key) => self.slot(share.table, &key),
