@@ -23,9 +23,9 @@ struct Order {
     at: Option<i64>,
     #[serde(default)]
     refused: bool,
-    /// It takes 300 ms.
+    /// How long it takes.
     #[serde(default)]
-    lasts: bool,
+    lasts_ms: u64,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -88,8 +88,8 @@ impl Algorithm for Alarm {
             (None, _) => {}
         }
         self.lasted_ms.store(0, Ordering::Relaxed);
-        if order.lasts {
-            self.last(300);
+        if order.lasts_ms > 0 {
+            self.last(order.lasts_ms);
         }
         if order.refused { Err(Reject::new("told to")) } else { Ok(Vec::new()) }
     }
@@ -378,7 +378,7 @@ fn a_record_and_its_timer_that_together_take_too_long_are_no_dead_letters() {
     let mut driver = impatient(2);
     set(&mut driver, 0, 1, "lasts", 5);
     driver.run();
-    send(&mut driver, 1, 5, &json!({"lasts": true}));
+    send(&mut driver, 1, 5, &json!({"lasts_ms": 300}));
     driver.run();
     assert_eq!((codes(&mut driver), row(&mut driver, 1)), (vec![], (1, 0)));
     send(&mut driver, 1, 6, &json!({}));
@@ -399,6 +399,43 @@ fn timers_that_take_too_long_only_together_fire_behind_several_records() {
     }
     assert_eq!(fired(&mut driver), all(&[(0, "halves", 1), (1, "halves", 1), (2, "halves", 1)]));
     assert_eq!((codes(&mut driver), row(&mut driver, 3)), (vec![], (3, 0)));
+}
+
+fn retries(driver: &mut TestDriver) -> u64 {
+    driver.status(0).value(Counter::DatabaseRetries)
+}
+
+/// Nobody looks for its fault among the timers behind it.
+#[test]
+fn a_record_that_takes_too_long_is_blamed_after_three_times_however_many_timers_fire_behind_it() {
+    let mut driver = impatient(101);
+    for id in 0..100 {
+        set(&mut driver, id, 1, "x", 5);
+    }
+    driver.run();
+    send(&mut driver, 100, 5, &json!({"lasts_ms": 500}));
+    driver.run();
+    assert_eq!(codes(&mut driver), [("too-slow".to_owned(), None)]);
+    assert_eq!((fired(&mut driver).len(), retries(&mut driver)), (100, 3));
+}
+
+/// Once it is known that it is the time, each time leaves half of the timers for the next record.
+#[test]
+fn a_record_and_timers_that_together_take_too_long_are_tried_with_half_of_them_each_time() {
+    let mut driver = impatient(6);
+    for id in 0..5 {
+        set(&mut driver, id, 1, "lasts", 5);
+    }
+    driver.run();
+    send(&mut driver, 5, 5, &json!({"lasts_ms": 300}));
+    driver.run();
+    // Behind three timers 500 ms are over, so that of three one is left, and then none.
+    assert_eq!((codes(&mut driver), row(&mut driver, 5), retries(&mut driver)), (vec![], (1, 0), 4));
+    for at in 6..10 {
+        send(&mut driver, 5, at, &json!({}));
+        driver.run();
+    }
+    assert_eq!((fired(&mut driver).len(), codes(&mut driver)), (5, vec![]));
 }
 
 /// The times of a table's records move no clock, so the rows of timers that lie in between are not read.

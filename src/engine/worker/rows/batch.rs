@@ -203,6 +203,7 @@ impl<'a> Batch<'a> {
                 // One of a table fires none.
                 let own = self.shares.get(share).filter(|share| !share.is_table);
                 begun.extend(own.map(|share| share.task));
+                self.fired.own = rows.idled();
                 self.ring(number, stores, &enough, rows)?;
                 if self.entries.get(number).is_some_and(|entry| entry.rung.is_some()) {
                     enough.look();
@@ -461,6 +462,10 @@ mod tests {
     impl Writer<StoreTrouble> for Early {
         fn keeps(&self, _: usize) -> bool {
             self.keeps
+        }
+
+        fn idled(&self) -> Duration {
+            Duration::ZERO
         }
 
         fn offer(&mut self, _: usize, _: &RowWrite) -> Result<Option<Reject>, StoreTrouble> {

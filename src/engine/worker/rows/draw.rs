@@ -5,7 +5,8 @@
 //! that fails alone is the trouble of its own partition, where it is set aside and waits. Where no repetition can help,
 //! the record becomes a dead letter if the database refused one of its values, or if its step takes longer than the
 //! database lets a transaction idle; any other cause halts the partition. The others go on, and their batches grow
-//! again.
+//! again. Who is to blame, a record or a timer behind it, is sought in
+//! [`blame`](crate::engine::worker::rows::blame).
 //!
 //! A row that another program has locked is found without such trials: the database says which of the rows are locked,
 //! and their partitions look from time to time, without waiting, whether they are free.
@@ -14,15 +15,13 @@ use crate::engine::outbound::size::Size;
 use crate::engine::protocol::decision::HaltReason;
 use crate::engine::status::Counter;
 use crate::engine::task::order::{first_of, next_of};
-use crate::engine::task::{Held, Input, Over, SetAside, Task};
+use crate::engine::task::{Held, Input, SetAside, Task};
 use crate::engine::worker::database::{Database, PAUSE, PAUSE_MAX};
 use crate::engine::worker::desk::Desk;
-use crate::engine::worker::rows::fired::Fired;
+use crate::engine::worker::rows::blame::{Blamed, SLOW_MAX};
 use crate::engine::worker::rows::lane::RowsLane;
 use crate::engine::worker::rows::prepared::Wanted;
-use crate::flow::effect::Reject;
 use crate::flow::key::Key;
-use crate::flow::timer::Timer;
 use crate::flow::topology::CommitKind;
 use crate::ports::Fault;
 use crate::ports::source::TaskId;
@@ -36,8 +35,6 @@ const SET_ASIDE_SHARE: u32 = 5;
 const SET_ASIDE_MAX: Duration = Duration::from_secs(30);
 /// The number of failures in a row that a record may have alone while other batches are committed.
 const ALONE_MAX: u32 = 16;
-/// The number of times in a row that a record may be decided for longer than the database waits.
-const SLOW_MAX: u32 = 3;
 /// The time between two looks whether a locked row is free.
 const HELD_LOOK: Duration = Duration::from_millis(250);
 
@@ -67,13 +64,6 @@ impl<'a> Candidate<'a> {
         let arrived = inputs().filter_map(Input::oldest_arrival).min()?;
         let committed_in = inputs().map(|input| input.committed_in).min()?;
         Some(Self { task, queued: inputs().map(Input::queued).sum(), arrived, committed_in })
-    }
-}
-
-impl SetAside {
-    fn give_up(&mut self, timer: Timer, reject: &Reject, is_unread: bool) {
-        self.over.retain(|over| over.timer != timer);
-        self.over.push(Over { timer, reject: reject.clone(), is_unread });
     }
 }
 
@@ -154,20 +144,25 @@ impl RowsLane {
         set_aside.slow = too_slow.map_or(0, |_| set_aside.slow + 1);
         let too_slow = too_slow.filter(|_| set_aside.slow >= SLOW_MAX);
         let is_final = too_slow.is_some() || self.is_final(fault, &set_aside, was_at_commit);
-        let reject = too_slow.map(|limit| slow(self.decide_time, limit)).or_else(|| fault.reject().cloned());
         let fired = std::mem::take(&mut self.fired);
-        if let (true, Some(reject)) = (is_final, &reject)
-            && self.blame_timer(&mut set_aside, fired, too_slow, reject)
-        {
-            set_aside.slow = 0;
-        } else if let (true, None, Some(reject)) = (is_final, &set_aside.reject, reject) {
-            set_aside.reject = Some(reject);
-        } else if is_final {
-            let halt = desk.halt_of(alone.task, alone.input, HaltReason::SchemaChanged, fault.to_string());
-            if let Some(halt) = halt {
-                desk.halt(alone.task, halt);
+        let blamed = match too_slow {
+            _ if !is_final => Blamed::Nobody,
+            Some(limit) => set_aside.blame_slow(fired, self.decide_time, limit),
+            None => set_aside.blame_refused(fired, fault.reject(), self.was_set_aside),
+        };
+        match blamed {
+            Blamed::Nobody | Blamed::Sought => {}
+            Blamed::Timer => set_aside.slow = 0,
+            Blamed::Record(Some(reject)) if set_aside.reject.is_none() => {
+                (set_aside.reject, set_aside.slow) = (Some(reject), 0);
             }
-            return;
+            Blamed::Record(_) => {
+                let halt = desk.halt_of(alone.task, alone.input, HaltReason::SchemaChanged, fault.to_string());
+                if let Some(halt) = halt {
+                    desk.halt(alone.task, halt);
+                }
+                return;
+            }
         }
         let now = desk.wiring.clock.elapsed();
         let took = now.saturating_sub(began);
@@ -182,42 +177,6 @@ impl RowsLane {
             let offset = input.next_offset.0;
             tracing::warn!(partition = %input.source, offset, error = %fault, failures, "the database did not take a record that was offered alone; it is offered again by itself, until then its partition waits, the others go on");
         }
-    }
-
-    /// Seeks the timer to blame for the failure of a record that was alone, among those behind it: one whose row cannot be read, or
-    /// that took most of the time, where it was too long. Otherwise half as many fire at the next try, until one does so alone: it is a
-    /// dead letter with `reject`, unless the batch fails without it, too. False where none is to blame.
-    fn blame_timer(&self, set_aside: &mut SetAside, fired: Fired, too_slow: Option<Duration>, reject: &Reject) -> bool {
-        let Fired { count, last, slowest, unread, foreseen } = fired;
-        if let Some(limit) = too_slow {
-            // Where nobody alone took too long, the timers wait for the next record.
-            match slowest {
-                Some((took, timer)) if took > limit => set_aside.give_up(timer, reject, false),
-                Some(_) if set_aside.most_timers > 0 => set_aside.most_timers = count / 2,
-                _ => return false,
-            }
-            return true;
-        }
-        if foreseen > 0 && !self.was_set_aside {
-            return true; // next time with one row in a statement
-        }
-        if !unread.is_empty() {
-            unread.into_iter().for_each(|timer| set_aside.give_up(timer, reject, true));
-            return true;
-        }
-        let Some(timer) = last else { return false };
-        match set_aside.over.iter().position(|over| over.timer == timer).filter(|_| count == 1) {
-            Some(tried) => {
-                set_aside.over.remove(tried);
-                set_aside.most_timers = 0;
-            }
-            None if count == 1 => {
-                set_aside.most_timers = 1;
-                set_aside.give_up(timer, reject, false);
-            }
-            None => set_aside.most_timers = count / 2,
-        }
-        true
     }
 
     /// The time for which the database lets a transaction idle, where the step of a record that was alone has taken
@@ -243,17 +202,6 @@ impl RowsLane {
 
 pub(super) fn input_of(desk: &Desk, task: TaskId, number: usize) -> Option<&Input> {
     desk.tasks.get(&task)?.inputs.get(number)
-}
-
-/// The rejection of a record whose step took so long that the database has ended its transaction each time.
-fn slow(took: Duration, limit: Duration) -> Reject {
-    let (took, limit) = (took.as_millis(), limit.as_millis());
-    Reject::dead_letter(
-        "too-slow",
-        format!(
-            "its step took {took} ms, {SLOW_MAX} times in a row; the database waits {limit} ms for the next statement"
-        ),
-    )
 }
 
 /// The pause of a record that has failed alone `failures` times, the last time after `took`. At first it is short:

@@ -12,6 +12,8 @@ pub(crate) struct Fired {
     pub(crate) unread: Vec<Timer>,
     /// How many might have fired.
     pub(crate) foreseen: usize,
+    /// The longest time without a statement until the last record was decided, before its timers fired.
+    pub(crate) own: Duration,
     /// The one whose run took longest.
     pub(crate) slowest: Option<(Duration, Timer)>,
 }

@@ -12,6 +12,7 @@
 //! they came with: the sum of its inputs' D at the end of the batch grows with every batch, so that a takeover can send
 //! them in the order in which they were decided.
 
+mod blame;
 mod draw;
 mod lane;
 pub(crate) mod portion;

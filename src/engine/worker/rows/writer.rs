@@ -3,6 +3,7 @@
 use crate::flow::effect::Reject;
 use crate::flow::key::Key;
 use crate::ports::rows::{RowRead, RowWrite};
+use std::time::Duration;
 
 /// Writes and reads rows of the open transaction while its batch is being decided.
 pub(super) trait Writer<E> {
@@ -17,4 +18,7 @@ pub(super) trait Writer<E> {
 
     /// The rows as they are by now.
     fn read(&mut self, table: usize, keys: &[Key]) -> Result<Vec<RowRead>, E>;
+
+    /// The longest time without a statement until now.
+    fn idled(&self) -> Duration;
 }

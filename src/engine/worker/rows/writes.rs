@@ -108,6 +108,10 @@ impl Writer<Undone> for Early<'_> {
             Ok(found)
         })
     }
+
+    fn idled(&self) -> Duration {
+        self.idle.longest()
+    }
 }
 
 fn write_halves(
