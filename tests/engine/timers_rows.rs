@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use std::collections::BTreeSet;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 use tidegate::adapters::memory::ManualClock;
@@ -53,9 +53,14 @@ impl World {
     fn idle(&self, since: Duration, time: Duration) {
         self.clock.advance(time);
         if since + time > IDLE_MAX {
-            self.database.set_down(true);
-            self.database.set_down(false);
+            self.lose();
         }
+    }
+
+    /// Loses the open transaction.
+    fn lose(&self) {
+        self.database.set_down(true);
+        self.database.set_down(false);
     }
 }
 
@@ -65,7 +70,12 @@ struct Alarm {
     world: Arc<OnceLock<World>>,
     /// What the last record and the timers behind it have taken, in milliseconds.
     lasted_ms: AtomicU64,
+    /// Heavy timers behind the last record.
+    heavy: AtomicUsize,
 }
+
+/// Most heavy timers that a transaction has room for.
+const HEAVY_MAX: usize = 20;
 
 impl Alarm {
     /// Takes time behind what the record and the timers before took.
@@ -88,6 +98,7 @@ impl Algorithm for Alarm {
             (None, _) => {}
         }
         self.lasted_ms.store(0, Ordering::Relaxed);
+        self.heavy.store(0, Ordering::Relaxed);
         if order.lasts_ms > 0 {
             self.last(order.lasts_ms);
         }
@@ -104,6 +115,7 @@ impl Algorithm for Alarm {
             "slow" => self.world.get().unwrap().idle(Duration::ZERO, Duration::from_millis(500)),
             "lasts" => self.last(200),
             "halves" => self.last(250),
+            "heavy" if self.heavy.fetch_add(1, Ordering::Relaxed) == HEAVY_MAX => self.world.get().unwrap().lose(),
             "wall" => context.set_timer("wall", At::Wall(0))?,
             _ => {}
         }
@@ -436,6 +448,29 @@ fn a_record_and_timers_that_together_take_too_long_are_tried_with_half_of_them_e
         driver.run();
     }
     assert_eq!((fired(&mut driver).len(), codes(&mut driver)), (5, vec![]));
+}
+
+/// A database that ends a transaction which is too large says only that it may be tried again.
+#[test]
+fn timers_that_are_too_many_for_a_transaction_fire_behind_several_records_and_then_more_again() {
+    let mut driver = impatient(101);
+    for id in 0..100 {
+        set(&mut driver, id, 1, "heavy", 5);
+    }
+    driver.run();
+    send(&mut driver, 100, 5, &json!({}));
+    driver.run();
+    assert_eq!((row(&mut driver, 100), codes(&mut driver)), ((1, 0), vec![]));
+    let mut fired_behind = vec![fired(&mut driver).len()];
+    for at in 6..18 {
+        send(&mut driver, 100, at, &json!({}));
+        let before: usize = fired_behind.iter().sum();
+        fired_behind.push(fired(&mut driver).len() - before);
+    }
+    assert_eq!((fired_behind.iter().sum::<usize>(), codes(&mut driver)), (100, vec![]));
+    assert!((1..=HEAVY_MAX).contains(&fired_behind[0]), "{fired_behind:?}");
+    assert!(fired_behind.iter().any(|count| *count > fired_behind[0]), "more again, in the end: {fired_behind:?}");
+    assert!(retries(&mut driver) < 20, "{}", retries(&mut driver));
 }
 
 /// The times of a table's records move no clock, so the rows of timers that lie in between are not read.

@@ -40,6 +40,9 @@ impl RowsLane {
             desk.wiring.status.streams.decided(&advance.source.topic, counts);
             desk.wiring.status.declared.held(&advance.source, &advance.reached.held);
             let Advance { task: id, assignment, input: number, epoch, source, from, to, published, reached } = advance;
+            if reached.fired > 0 {
+                self.turn_committed(id);
+            }
             let is_here = |task: &&mut Task| task.assignment == assignment && task.state().is_deciding();
             let Some(task) = desk.tasks.get_mut(&id).filter(is_here) else {
                 publication.remove(&source);

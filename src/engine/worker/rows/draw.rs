@@ -5,8 +5,8 @@
 //! that fails alone is the trouble of its own partition, where it is set aside and waits. Where no repetition can help,
 //! the record becomes a dead letter if the database refused one of its values, or if its step takes longer than the
 //! database lets a transaction idle; any other cause halts the partition. The others go on, and their batches grow
-//! again. Who is to blame, a record or a timer behind it, is sought in
-//! [`blame`](crate::engine::worker::rows::blame).
+//! again. Where a record has timers behind it, fewer fire with each failure, and the number grows again, too; who is to blame, the
+//! record or one of them, is sought in [`blame`](crate::engine::worker::rows::blame).
 //!
 //! A row that another program has locked is found without such trials: the database says which of the rows are locked,
 //! and their partitions look from time to time, without waiting, whether they are free.
@@ -19,6 +19,7 @@ use crate::engine::task::{Held, Input, SetAside, Task};
 use crate::engine::worker::database::{Database, PAUSE, PAUSE_MAX};
 use crate::engine::worker::desk::Desk;
 use crate::engine::worker::rows::blame::{Blamed, SLOW_MAX};
+use crate::engine::worker::rows::fired::Fired;
 use crate::engine::worker::rows::lane::RowsLane;
 use crate::engine::worker::rows::prepared::Wanted;
 use crate::flow::key::Key;
@@ -145,12 +146,14 @@ impl RowsLane {
         let too_slow = too_slow.filter(|_| set_aside.slow >= SLOW_MAX);
         let is_final = too_slow.is_some() || self.is_final(fault, &set_aside, was_at_commit);
         let fired = std::mem::take(&mut self.fired);
+        let is_too_large = set_aside.slow == 0 && self.is_too_large(fault, &fired);
         let blamed = match too_slow {
             _ if !is_final => Blamed::Nobody,
             Some(limit) => set_aside.blame_slow(fired, self.decide_time, limit),
             None => set_aside.blame_refused(fired, fault.reject(), self.was_set_aside),
         };
         match blamed {
+            Blamed::Nobody if is_too_large => self.turn_failed(alone.task),
             Blamed::Nobody | Blamed::Sought => {}
             Blamed::Timer => set_aside.slow = 0,
             Blamed::Record(Some(reject)) if set_aside.reject.is_none() => {
@@ -177,6 +180,12 @@ impl RowsLane {
             let offset = input.next_offset.0;
             tracing::warn!(partition = %input.source, offset, error = %fault, failures, "the database did not take a record that was offered alone; it is offered again by itself, until then its partition waits, the others go on");
         }
+    }
+
+    /// Whether a record that was alone may have failed for what its timers make of the transaction: its size, the time of its
+    /// statements. Once is chance, and who waits for a lock waits on.
+    fn is_too_large(&self, fault: &Fault, fired: &Fired) -> bool {
+        self.was_set_aside && fired.is_any() && fault.is_retry() && !fault.is_lock_wait()
     }
 
     /// The time for which the database lets a transaction idle, where the step of a record that was alone has taken

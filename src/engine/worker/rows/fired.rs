@@ -19,6 +19,11 @@ pub(crate) struct Fired {
 }
 
 impl Fired {
+    /// Whether timers have, or might have, a part in a failure.
+    pub(super) const fn is_any(&self) -> bool {
+        self.count > 0 || self.foreseen > 0
+    }
+
     /// Notes one that has fired.
     pub(super) fn note(&mut self, timer: &Timer, took: Duration) {
         self.count += 1;

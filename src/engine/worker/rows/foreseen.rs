@@ -40,6 +40,8 @@ pub(super) fn foresee(
     for (task, keyed) in stores.iter_mut().filter(|(_, keyed)| keyed.has_timers()) {
         // Records of a table move no clock.
         let streams = shares.iter().filter(|share| share.task == *task && !share.is_table);
+        let room = streams.clone().map(|share| share.most_timers.saturating_mul(share.records.len()));
+        let room = room.fold(0, usize::saturating_add).min(TURN);
         let mut records = streams.flat_map(|share| &share.records).peekable();
         if records.peek().is_none() {
             continue;
@@ -47,9 +49,9 @@ pub(super) fn foresee(
         let times = records.map(|record| record.timestamp).filter(|at| terms.horizon.allows(*at));
         let latest = times.max().unwrap_or(keyed.clock()).max(keyed.clock());
         let timers = keyed
-            .due(Clock::Event, latest, TURN)
+            .due(Clock::Event, latest, room)
             .map_err(|fault| StoreTrouble { task: *task, trouble: fault.into() })?;
-        let until = match timers.last().filter(|_| timers.len() == TURN) {
+        let until = match timers.last().filter(|_| timers.len() == room) {
             Some(last) => Timestamp(last.at.saturating_sub(1)),
             None => latest,
         };

@@ -70,7 +70,6 @@ use crate::engine::worker::rows::writes::{Early, Idle, write_rows};
 use crate::engine::worker::wiring::Wiring;
 use crate::flow::effect::Reject;
 use crate::flow::record::{NextOffset, Offset, Timestamp};
-use crate::flow::timer::TURN;
 use crate::flow::topology::StepKind;
 use crate::ports::Fault;
 use crate::ports::failpoint::failpoint;
@@ -156,7 +155,7 @@ impl RowsLane {
             })
             .collect();
         let shares: Vec<Share<'_>> =
-            inputs.iter().filter_map(|(draw, task, input)| share(hand, stores, &**rows, (draw, task, input))).collect();
+            inputs.iter().filter_map(|input| share(hand, stores, &**rows, self.turn(input.1.id), *input)).collect();
         failpoint!(K1);
         rows.begin().map_err(Undone::Away)?;
         hook.after(Step::OpenDatabase)?;
@@ -247,11 +246,12 @@ fn wanted(draws: &[Draw], batch: &Batch<'_>, shares: &[Share<'_>]) -> Vec<Wanted
     draws.iter().zip(shares).enumerate().map(of).collect()
 }
 
-/// The share of one input; `None` for a step without rows, which is never drawn.
+/// The share of one input, of which `turn` timers fire behind a record at most; `None` for a step without rows, which is never drawn.
 fn share<'a>(
     hand: &Hand,
     stores: &TaskStores,
     rows: &dyn Rows,
+    turn: usize,
     (draw, task, input): (&Draw, &'a Task, &'a Input),
 ) -> Option<Share<'a>> {
     let StepKind::Rows(step) = &task.sub_topology.step else { return None };
@@ -282,7 +282,7 @@ fn share<'a>(
             .zip(task.counts.get(draw.input).copied())
             .filter(|(_, count)| *count > 1),
         on_unreadable: task.sub_topology.on_unreadable(&input.source.topic),
-        most_timers: input.set_aside.as_ref().map_or(TURN, |set_aside| set_aside.most_timers),
+        most_timers: input.set_aside.as_ref().map_or(turn, |set_aside| set_aside.most_timers.min(turn)),
         over: input.set_aside.as_ref().map_or(&[], |set_aside| &set_aside.over),
         records: input.records(draw.records).collect(),
     })

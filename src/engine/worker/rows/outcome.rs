@@ -26,6 +26,8 @@ pub(crate) struct Reached {
     /// Records that changed, made or deleted their row.
     pub(crate) changed: i64,
     pub(crate) held: Held,
+    /// Timers that fired behind them.
+    pub(crate) fired: usize,
 }
 
 impl Held {
@@ -83,6 +85,7 @@ impl Batch<'_> {
             if let Some(rung) = &entry.rung {
                 *counts += rung.counts;
                 reached.changed += rung.changed;
+                reached.fired += rung.fired;
             }
             counts.records += 1;
             reached.records += 1;
