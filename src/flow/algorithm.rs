@@ -86,6 +86,8 @@ pub struct Context<'a> {
     /// The key's bytes; none where the record has no key.
     pub(crate) record_key: Option<&'a [u8]>,
     pub(crate) state: Option<&'a mut dyn StateAccess>,
+    /// The timer that is run, where one is: whether it goes by the wall clock, and the time that it was set for.
+    pub(crate) timer: Option<(bool, i64)>,
 }
 
 impl fmt::Debug for Context<'_> {
@@ -113,6 +115,7 @@ impl<'a> Context<'a> {
             key,
             record_key: None,
             state: None,
+            timer: None,
         }
     }
 

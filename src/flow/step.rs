@@ -182,6 +182,7 @@ impl<A: Algorithm, S: ReadEvent<A::Event>> RowStep for Update<A, S> {
     }
 
     fn give_up(&self, _: &Timer, _: &mut Context<'_>) -> Result<(), Reject> {
+        timer.runs_in(context);
         Ok(())
     }
 }
@@ -297,6 +298,7 @@ impl<A: Algorithm<Row: Default>, S: ReadEvent<A::Event>> LogStep for Aggregate<A
 }
 
 impl LateTo {
+        timer.runs_in(context);
     /// Publishes the record as it came, but for the headers that have the names of ours.
     pub(crate) fn send(&self, record: &Record<'_>) -> Result<Stepped, Reject> {
         let headers = record.headers.iter().filter(|header| !is_ours(&header.name)).cloned().collect();
@@ -332,6 +334,7 @@ impl<A: Algorithm<Row: NoRow>, S: ReadEvent<A::Event>> LogStep for Process<A, S>
 impl<E, I, F> LogStep for ChangeKey<E, F>
 where
     E: DeserializeOwned,
+        timer.runs_in(context);
     I: IntoIterator<Item: ToString>,
     F: Fn(&E) -> I + Send + Sync,
 {

@@ -34,7 +34,7 @@ const END: [u8; 2] = [0, 0];
 #[non_exhaustive]
 pub enum At {
     /// Once the task's clock has come so far, in milliseconds since 1970, UTC. One that has passed fires with the record that
-    /// sets it.
+    /// sets it, and where a timer sets it with the next record that takes the clock on.
     Event(i64),
     /// Once it is so late by the clock of the machine that has the partition, in milliseconds since 1970, UTC: between two
     /// records, whether one comes or not. [`Context::now_ms`] is that clock, which may differ between attempts of a record.
@@ -145,6 +145,11 @@ impl Timer {
         (!is_tick(&self.name)).then_some(&self.key[..])
     }
 
+    /// Notes that it is run: what it sets for its own time fires later.
+    pub(crate) fn runs_in(&self, context: &mut Context<'_>) {
+        context.timer = Some((self.clock == Clock::Wall, self.at));
+    }
+
     /// Its name, as it is told.
     pub(crate) fn told(&self) -> &str {
         self.name.trim_start_matches('\0')
@@ -229,13 +234,40 @@ impl Context<'_> {
     /// has one timer of a name: set again, it is moved. It is set together with everything else that the record leads to, or
     /// not at all. In a unit test whose [`Context::example`] has no stores nothing is set.
     ///
+    /// In [`Algorithm::timer`](crate::flow::Algorithm::timer) one that is set for the time of the timer itself, or an earlier one by
+    /// the same clock, fires once that clock has gone on by a millisecond: none keeps others waiting.
+    ///
     /// # Errors
-    /// A dead letter, where the record has no key (`null-key`) or the name has more than 128 bytes (`bad-timer`). If the step
-    /// was given no timers by `with_timers`, or none by the wall clock by `with_wall_timers`, the partition halts in front of the
-    /// record, with this reason.
+    /// A dead letter, where the record has no key (`null-key`), the name has more than 128 bytes or the time lies before 1970
+    /// (`bad-timer`). If the step was given no timers by `with_timers`, or none by the wall clock by `with_wall_timers`, the
+    /// partition halts in front of the record, with this reason.
     pub fn set_timer(&mut self, name: &str, at: At) -> Result<(), Reject> {
         self.check_name(name)?;
-        self.move_timer(name, Some(at.into()), false)
+        let (At::Event(ms) | At::Wall(ms)) = at;
+        if ms < 0 && self.state.is_some() {
+            let message = format!(
+                "the timer {name:?} is set for {ms}, before 1970: let its time be one in milliseconds since 1970, UTC, such as \
+                 event_time_ms() and a pause"
+            );
+            return Err(Reject::dead_letter("bad-timer", message));
+        }
+        let when = self.behind_itself(at);
+        self.move_timer(name, Some(when), false)
+    }
+
+    /// The time at which a timer fires: where a timer that is run sets it for its own time or an earlier one, once the clock has
+    /// gone on. Otherwise one that sets itself would fire for ever, and those of later times never.
+    fn behind_itself(&self, at: At) -> When {
+        match (at, self.timer) {
+            (At::Event(ms), Some((false, own))) if ms <= own => {
+                let clock = self.task_clock_ms().unwrap_or(own).max(own);
+                When::Event(clock.saturating_add(1))
+            }
+            (At::Wall(ms), Some((true, own))) if ms <= own => {
+                When::Wall { wall: self.now_ms().max(own).saturating_add(1) }
+            }
+            (at, _) => at.into(),
+        }
     }
 
     /// Sets a timer of the step's own, whose name begins with a zero.

@@ -46,9 +46,10 @@ impl Stores {
         let mut access = Access { stores: self, at };
         let (topic, partition) = (&source.topic, Partition(source.partition.0));
         let (offset, timestamp, state) = (record.offset, record.timestamp, Some(&mut access as &mut dyn StateAccess));
-        let (latest, headers, now, record_key) =
-            (Timestamp(latest), record.headers, now_ms.map_or(timestamp, Timestamp), record.key);
-        let mut context = Context { topic, partition, offset, timestamp, headers, now, latest, key, record_key, state };
+        let (now, latest) = (now_ms.map_or(timestamp, Timestamp), Timestamp(latest));
+        let (headers, record_key, timer) = (record.headers, record.key, None);
+        let mut context =
+            Context { topic, partition, offset, timestamp, headers, now, latest, key, record_key, state, timer };
         catch_unwind(AssertUnwindSafe(|| step(&mut context))).unwrap_or_else(|panic| {
             let code = if is_death(&*panic) { "kills-the-process" } else { "panic" };
             Err(Reject::dead_letter(code, ""))

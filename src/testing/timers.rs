@@ -83,7 +83,7 @@ impl Interpreter<'_> {
             let record = Record { offset, timestamp: Timestamp(timer.at), key: timer.key(), value: None, headers: &[] };
             let result = match &place.sub.step {
                 StepKind::Rows(step) => self.update(place, &**step, &record, Some(&timer)),
-                StepKind::Log(step) => self.ring(place, &**step, &record, (&timer, clock)),
+                StepKind::Log(step) => self.ring(place, &**step, &record, (&timer, clock, now)),
             };
             if let (Err(_), StepKind::Rows(step)) = (&result, &place.sub.step) {
                 bytes += self.give_up(place, &**step, &record, &timer);
@@ -128,14 +128,15 @@ impl Interpreter<'_> {
         place: Place<'_>,
         step: &dyn LogStep,
         record: &Record<'_>,
-        (timer, clock): (&Timer, Clock),
+        (timer, clock, now): (&Timer, Clock, i64),
     ) -> Result<(Vec<Told>, Option<i64>), Reject> {
         let any = || KeyType::Text.parse(record.key).unwrap_or_else(|_| Key::from(""));
         let key_type = step.key_type().filter(|_| !is_tick(&timer.name));
         let seen = key_type.map_or_else(|| Ok(any()), |key_type| key_type.parse(record.key))?;
         let mut stores = self.stores_of(place);
-        let written_at = stores.stream_time.filter(|_| clock == Clock::Wall);
-        let terms = (&seen, self.latest_event_time, written_at, None);
+        let is_by_wall = clock == Clock::Wall;
+        let written_at = stores.stream_time.filter(|_| is_by_wall);
+        let terms = (&seen, self.latest_event_time, written_at, is_by_wall.then_some(now));
         let stepped = stores.run(place.source, record, terms, |context| step.timer(timer, context));
         has_stalled(); // which makes no difference here
         let stepped = stepped?;

@@ -64,6 +64,11 @@ impl Alarm {
             "skip" => return Err(Reject::skip("told-to")),
             "again" => context.set_timer("again", At::Event(at + 100))?,
             "next" => context.set_timer("last", At::Event(at))?,
+            "itself" => context.set_timer("itself", At::Event(at))?,
+            "before" => context.set_timer("before", At::Event(0))?,
+            "ping" => context.set_timer("pong", At::Event(at))?,
+            "pong" => context.set_timer("ping", At::Event(at))?,
+            "wall itself" if *count < 3 => context.set_timer("wall itself", At::Wall(0))?,
             "take back" => context.cancel_timer("z")?,
             "wide" => return Ok(vec![Fired { name: "x".repeat(1 << 19), ..fired }]),
             "many" => return Ok(vec![fired; 400]),
@@ -206,13 +211,71 @@ fn timers_fire_in_the_order_of_time_key_and_name() {
 fn a_timer_of_the_past_fires_with_the_record_that_sets_it_and_one_may_set_another() {
     let mut driver = driver();
     set(&mut driver, "a", 5_000, "next", 4_000);
-    assert_eq!(fired(&mut driver), all(&[("a", "next", 4_000), ("a", "last", 4_000)]));
+    assert_eq!(fired(&mut driver), all(&[("a", "next", 4_000)]));
     set(&mut driver, "b", 5_000, "again", 5_050);
     set(&mut driver, "c", 5_000, "x", 5_200);
     pass(&mut driver, 5_250);
-    let expected = [("b", "again", 5_050), ("b", "again", 5_150), ("c", "x", 5_200), ("b", "again", 5_250)];
-    assert_eq!(fired(&mut driver)[2..], all(&expected));
+    let expected =
+        [("a", "last", 5_001), ("b", "again", 5_050), ("b", "again", 5_150), ("c", "x", 5_200), ("b", "again", 5_250)];
+    assert_eq!(fired(&mut driver)[1..], all(&expected));
     driver.crash_everywhere();
+}
+
+#[test]
+fn a_timer_that_sets_itself_for_its_own_time_or_an_earlier_one_fires_once_more_when_the_clock_goes_on_and_starves_none()
+{
+    let mut driver = driver();
+    for (key, name) in [("a", "itself"), ("b", "before"), ("c", "ping"), ("d", "x")] {
+        set(&mut driver, key, 50, name, if name == "x" { 200 } else { 100 });
+    }
+    let told =
+        |found: Vec<(String, String, i64)>| found.into_iter().map(|(_, name, at)| (name, at)).collect::<Vec<_>>();
+    let due = |names: &[(&str, i64)]| names.iter().map(|(name, at)| ((*name).to_owned(), *at)).collect::<Vec<_>>();
+    pass(&mut driver, 300);
+    pass(&mut driver, 300);
+    let first = [("itself", 100), ("before", 100), ("ping", 100), ("x", 200)];
+    assert_eq!(told(fired(&mut driver)), due(&first), "once each, and the later one behind them");
+    set(&mut driver, "d", 300, "x", 500);
+    pass(&mut driver, 400);
+    let again = [("itself", 301), ("before", 301), ("pong", 301)];
+    assert_eq!(told(fired(&mut driver)[4..].to_vec()), due(&again), "once for each record that takes the clock on");
+    pass(&mut driver, 500);
+    let last = [("itself", 401), ("before", 401), ("ping", 401), ("x", 500)];
+    assert_eq!(told(fired(&mut driver)[7..].to_vec()), due(&last));
+    driver.crash_everywhere();
+}
+
+#[test]
+fn a_timer_by_the_wall_clock_that_sets_itself_for_a_time_that_has_passed_fires_in_the_next_turn() {
+    let mut driver = driver();
+    wall(&mut driver, "a", "wall itself", 1_000);
+    wall(&mut driver, "b", "wall", 2_000);
+    driver.run();
+    for turn in 1..=4_usize {
+        driver.advance(Duration::from_secs(4));
+        assert_eq!(fired(&mut driver).len(), 1 + turn.min(3), "once in each turn, beside the other one");
+    }
+    let (mut found, mut due) = (fired(&mut driver), all(&[("a", "wall itself", 0); 3]));
+    due.push(("b".to_owned(), "wall".to_owned(), 0));
+    found.sort();
+    assert_eq!(found, due);
+    driver.crash_everywhere();
+}
+
+#[test]
+fn a_timer_of_a_time_before_1970_is_a_dead_letter_of_the_record_that_sets_it() {
+    for at in [-1, i64::MIN] {
+        let mut driver = driver();
+        set(&mut driver, "a", 5_000, "x", at);
+        set(&mut driver, "a", 5_000, "y", 0);
+        pass(&mut driver, 6_000);
+        assert_eq!(fired(&mut driver), all(&[("a", "y", 0)]), "the first of all times is one");
+        let letters = driver.read_raw("orders-dlt");
+        assert_eq!((letters.len(), header(&letters[0], "kafka_dlt-exception-fqcn").as_deref()), (1, Some("bad-timer")));
+        let message = header(&letters[0], "kafka_dlt-exception-message").unwrap();
+        assert!(message.starts_with(&format!("the timer \"x\" is set for {at}, before 1970: ")), "{message}");
+        driver.crash_everywhere();
+    }
 }
 
 #[test]

@@ -105,6 +105,7 @@ impl Algorithm for Alarm {
             "lasts" => self.last(200),
             "halves" => self.last(250),
             "wall" => context.set_timer("wall", At::Wall(0))?,
+            "itself" => context.set_timer("itself", At::Event(0))?,
             _ => {}
         }
         Ok(vec![Fired { name: name.into(), timers: account.timers }])
@@ -180,6 +181,19 @@ fn row(driver: &mut TestDriver, id: i64) -> (i64, i64) {
 
 fn all(names: &[(i64, &str, i64)]) -> Vec<(i64, String, i64)> {
     names.iter().map(|(key, name, timers)| (*key, (*name).to_owned(), *timers)).collect()
+}
+
+#[test]
+fn a_timer_that_sets_itself_for_a_time_that_has_passed_fires_once_more_when_the_clock_goes_on() {
+    let mut driver = driver(3);
+    set(&mut driver, 0, 50, "itself", 100);
+    set(&mut driver, 1, 50, "x", 200);
+    for at in [300, 300, 400] {
+        send(&mut driver, 2, at, &json!({}));
+    }
+    let due = [(0, "itself", 1), (1, "x", 1), (0, "itself", 2)].map(|(id, name, timers)| (id, name.to_owned(), timers));
+    assert_eq!(fired(&mut driver), due);
+    driver.crash_everywhere();
 }
 
 #[test]

@@ -228,6 +228,7 @@ impl Place<'_> {
             key,
             record_key: record.key,
             state: Some(state as &mut dyn StateAccess),
+            timer: None,
         }
     }
 

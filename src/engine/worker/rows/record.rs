@@ -157,6 +157,7 @@ fn with_columns(columns: &[usize], mut row: Vec<Value>, values: Vec<Value>) -> V
     for (place, value) in columns.iter().zip(values) {
         if let Some(cell) = row.get_mut(*place) {
             *cell = value;
+        timer: None,
         }
     }
     row
