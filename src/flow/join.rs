@@ -200,6 +200,10 @@ impl RowStep for WithTables<dyn RowStep> {
         self.step.apply(&Record { key: Some(&key), ..*record }, row, context)
     }
 
+    fn window(&self, timer: &Timer, context: &mut Context<'_>) -> Option<(i64, i64)> {
+        self.step.window(timer, context)
+    }
+
     fn give_up(&self, timer: &Timer, context: &mut Context<'_>) -> Result<(), Reject> {
         self.step.give_up(timer, context)
     }

@@ -51,6 +51,10 @@ pub trait RowStep: Send + Sync {
         Err(Reject::skip("no-timer"))
     }
 
+    /// The window that a timer was set for, by its first millisecond and the one behind its last; `None` where it was set for none.
+    /// What it changes in the stores is undone.
+    fn window(&self, timer: &Timer, context: &mut Context<'_>) -> Option<(i64, i64)>;
+
     /// Drops what a timer was set for that has failed, in the stores: no row is touched.
     ///
     /// # Errors
@@ -178,11 +182,15 @@ impl<A: Algorithm, S: ReadEvent<A::Event>> RowStep for Update<A, S> {
     fn timer(&self, timer: &Timer, row: Option<&[Value]>, context: &mut Context<'_>) -> Result<Applied, Reject> {
         no_own(timer)?;
         self.check(row, context)?;
+        timer.runs_in(context);
         self.change(row, context, |state, context| self.chain.algorithm.timer(&timer.name, state, context))
     }
 
+    fn window(&self, _: &Timer, _: &mut Context<'_>) -> Option<(i64, i64)> {
+        None
+    }
+
     fn give_up(&self, _: &Timer, _: &mut Context<'_>) -> Result<(), Reject> {
-        timer.runs_in(context);
         Ok(())
     }
 }
@@ -290,6 +298,7 @@ impl<A: Algorithm<Row: Default>, S: ReadEvent<A::Event>> LogStep for Aggregate<A
         no_tick(timer)?;
         let key = &*self.key_type.kept_under(&timer.key, context.key);
         let mut state = context.store(&self.store)?.get(key)?.unwrap_or_default();
+        timer.runs_in(context);
         let notices = self.chain.algorithm.timer(&timer.name, &mut state, context)?;
         let stepped = self.chain.announce(notices)?;
         context.store(&self.store)?.put(key, &state)?;
@@ -298,7 +307,6 @@ impl<A: Algorithm<Row: Default>, S: ReadEvent<A::Event>> LogStep for Aggregate<A
 }
 
 impl LateTo {
-        timer.runs_in(context);
     /// Publishes the record as it came, but for the headers that have the names of ours.
     pub(crate) fn send(&self, record: &Record<'_>) -> Result<Stepped, Reject> {
         let headers = record.headers.iter().filter(|header| !is_ours(&header.name)).cloned().collect();
@@ -326,6 +334,7 @@ impl<A: Algorithm<Row: NoRow>, S: ReadEvent<A::Event>> LogStep for Process<A, S>
 
     fn timer(&self, timer: &Timer, context: &mut Context<'_>) -> Result<Stepped, Reject> {
         no_own(timer)?;
+        timer.runs_in(context);
         let notices = self.chain.algorithm.timer(&timer.name, &mut A::Row::default(), context)?;
         self.chain.announce(notices)
     }
@@ -334,7 +343,6 @@ impl<A: Algorithm<Row: NoRow>, S: ReadEvent<A::Event>> LogStep for Process<A, S>
 impl<E, I, F> LogStep for ChangeKey<E, F>
 where
     E: DeserializeOwned,
-        timer.runs_in(context);
     I: IntoIterator<Item: ToString>,
     F: Fn(&E) -> I + Send + Sync,
 {

@@ -305,6 +305,22 @@ impl<V: Serialize + DeserializeOwned> Opened<'_, V> {
         let Self { store, number, state } = self;
         let mut found = Vec::new();
         let mut trouble = None;
+    /// Shows the JSON of the value of `key`, of whatever version it is; `None` where there is no value.
+    ///
+    /// # Errors
+    /// The same as [`Opened::get`].
+    pub(crate) fn look<R>(
+        &mut self,
+        key: impl AsRef<[u8]>,
+        show: impl Fn(&[u8]) -> Option<R>,
+    ) -> Result<Option<R>, Reject> {
+        let mut shown = None;
+        self.state.get(self.number, key.as_ref(), &mut |value| {
+            shown = value.and_then(|bytes| show(bytes.get(1..)?));
+        })?;
+        Ok(shown)
+    }
+
         state.scan(*number, from, to, &mut |key, value| {
             match store.decode(value) {
                 Ok(value) if found.len() < count_max => found.push((key.to_vec(), value)),

@@ -59,8 +59,8 @@ pub(super) enum Kind {
     SentOn,
 }
 
-/// The header that tells of a timer or a window, with its value, in a dead letter that is not of a record.
-pub(super) type About = Option<(&'static str, String)>;
+/// The headers that tell of a timer or a window, with their values, in a dead letter that is not of a record.
+pub(super) type About = Vec<(&'static str, String)>;
 
 /// A notice, or the span of a window that cannot be told, and why.
 pub(super) type Told = Result<Emission, (String, Reject)>;
@@ -155,7 +155,7 @@ impl Interpreter<'_> {
                 return self.halts.push((source.clone(), record.offset));
             }
             // The driver's algorithms ask as often as they were going to; a record that still asks does so for ever.
-            Err(reject) => self.dead_letter(place, &record, (0, None), &reject),
+            Err(reject) => self.dead_letter(place, &record, (0, Vec::new()), &reject),
         }
         let own = self.out.iter().skip(before).filter(|message| message.kind != Kind::SentOn).count();
         self.fire_behind(place, record.offset, i32::try_from(own).unwrap_or(i32::MAX));
@@ -359,7 +359,7 @@ impl Interpreter<'_> {
                 Ok(emission) => emission,
                 Err((span, reject)) => {
                     let record = Record { value: None, headers: &[], ..*record };
-                    self.dead_letter(place, &record, (seq, Some((WINDOW_HEADER, span))), &reject);
+                    self.dead_letter(place, &record, (seq, vec![(WINDOW_HEADER, span)]), &reject);
                     continue;
                 }
             };

@@ -6,7 +6,7 @@ use super::kept::Kept;
 use super::stall::has_stalled;
 use crate::flow::algorithm::Context;
 use crate::flow::effect::Reject;
-use crate::flow::identity::TIMER_HEADER;
+use crate::flow::identity::{TIMER_HEADER, WINDOW_HEADER, span_of};
 use crate::flow::key::{Key, KeyType};
 use crate::flow::record::{Offset, Record, Timestamp, TopicPartition};
 use crate::flow::step::{LogStep, RowStep};
@@ -85,7 +85,9 @@ impl Interpreter<'_> {
                 StepKind::Rows(step) => self.update(place, &**step, &record, Some(&timer)),
                 StepKind::Log(step) => self.ring(place, &**step, &record, (&timer, clock, now)),
             };
+            let mut about = vec![(TIMER_HEADER, timer.told().to_owned())];
             if let (Err(_), StepKind::Rows(step)) = (&result, &place.sub.step) {
+                about.extend(self.window_of(place, &**step, &record, &timer).map(|span| (WINDOW_HEADER, span)));
                 bytes += self.give_up(place, &**step, &record, &timer);
             }
             let before = self.out.len();
@@ -96,8 +98,7 @@ impl Interpreter<'_> {
                 }
                 Err(Reject::Skip { .. }) => {}
                 Err(reject) => {
-                    let of = (first + messages, Some((TIMER_HEADER, timer.told().to_owned())));
-                    self.dead_letter(place, &record, of, &reject);
+                    self.dead_letter(place, &record, (first + messages, about), &reject);
                 }
             }
             fired += 1;
@@ -106,6 +107,21 @@ impl Interpreter<'_> {
             messages += i32::try_from(self.out.len() - before).unwrap_or(i32::MAX);
         }
         messages
+    }
+
+    /// The span of the window that a timer was set for, before what it was set for is dropped.
+    fn window_of(
+        &mut self,
+        place: Place<'_>,
+        step: &dyn RowStep,
+        record: &Record<'_>,
+        timer: &Timer,
+    ) -> Option<String> {
+        let key = step.table().table.key_type.parse(record.key).ok()?;
+        let terms = (&key, self.latest_event_time, None, None);
+        let look = |context: &mut Context<'_>| Ok(step.window(timer, context));
+        let found = self.stores_of(place).run(place.source, record, terms, look);
+        found.ok().flatten().map(|(start_ms, end_ms)| span_of(start_ms, end_ms))
     }
 
     /// Drops what a timer was set for that has failed, and answers the bytes that were written.

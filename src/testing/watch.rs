@@ -130,6 +130,10 @@ impl RowStep for Watched<dyn RowStep> {
         self.applications.note(context, |context| self.inner.keep(record, context))
     }
 
+    fn window(&self, timer: &Timer, context: &mut Context<'_>) -> Option<(i64, i64)> {
+        self.inner.window(timer, context)
+    }
+
     fn give_up(&self, timer: &Timer, context: &mut Context<'_>) -> Result<(), Reject> {
         self.inner.give_up(timer, context)
     }

@@ -154,6 +154,15 @@ fn letters(driver: &mut TestDriver) -> Vec<(String, Option<String>)> {
     letters.iter().map(read).collect()
 }
 
+/// The spans of the windows that the dead letters tell of.
+fn spans(driver: &mut TestDriver) -> Vec<Option<String>> {
+    driver.read_raw("readings-dlt").iter().map(|letter| header(letter, "tg_window")).collect()
+}
+
+fn span(text: &str) -> Option<String> {
+    Some(text.to_owned())
+}
+
 /// The entries of the store of panes that wait, by its changelog.
 fn panes_that_wait(driver: &mut TestDriver) -> BTreeSet<Vec<u8>> {
     let mut waiting = BTreeSet::new();
@@ -220,6 +229,7 @@ fn a_window_that_is_refused_is_a_dead_letter_of_its_own_and_is_not_tried_again()
     let due = ["panic", "rejected", "constraint"].into_iter().enumerate();
     let due: Vec<_> = due.map(|(n, code)| (code.to_owned(), Some(format!("for-row-{n:020}-final")))).collect();
     assert_eq!(letters(&mut driver), due);
+    assert_eq!(spans(&mut driver), ["0/10", "10/20", "20/30"].map(span));
     assert!(panes_that_wait(&mut driver).is_empty(), "one that failed is dropped, too");
 }
 
@@ -231,6 +241,7 @@ fn an_event_needs_no_row_and_a_window_without_one_is_a_dead_letter_or_makes_it()
     send(&mut driver, 0, 100, 1);
     driver.run();
     assert_eq!(letters(&mut driver), [("missing-row".to_owned(), Some("close".to_owned()))]);
+    assert_eq!(spans(&mut driver), [span("0/10")]);
     let mut topology = Topology::new("p");
     let source = topology.source("readings").window(Tumbling::of(ms(10)).grace(ms(5))).clock(Clock::PerPartition);
     source.update("devices", "sums", Sums::default(), Totals).insert_missing(|_| Device::default()).to("totals");
@@ -289,6 +300,7 @@ fn a_late_record_is_counted_and_goes_where_it_is_said() {
     };
     let mut driver = late(false);
     assert_eq!(letters(&mut driver), [("late".to_owned(), None)]);
+    assert_eq!(spans(&mut driver), [None], "the record's, of no window");
     assert_eq!(driver.status(0).value(Counter::Late), 1);
     driver.crash_everywhere();
     let mut driver = late(true);
@@ -332,6 +344,7 @@ fn a_pane_that_kills_the_process_takes_no_other_one_of_its_key_with_it() {
     send(&mut driver, 0, 100, 1);
     driver.run();
     assert_eq!(letters(&mut driver), [("kills-the-process".to_owned(), Some(format!("for-row-{:020}-final", 1)))]);
+    assert_eq!(spans(&mut driver), [span("10/20")]);
     assert_eq!(row(&mut driver, 0), (7, 2));
     assert!(panes_that_wait(&mut driver).is_empty());
 }

@@ -72,6 +72,10 @@ impl RowStep for Counted {
         self.step.timer(timer, row, context)
     }
 
+    fn window(&self, timer: &Timer, context: &mut Context<'_>) -> Option<(i64, i64)> {
+        self.step.window(timer, context)
+    }
+
     fn give_up(&self, timer: &Timer, context: &mut Context<'_>) -> Result<(), Reject> {
         self.step.give_up(timer, context)
     }

@@ -350,15 +350,15 @@ pub fn dead_letter(
     row
 }
 
-/// The outbox row of the dead letter of a timer, or of a window that cannot be told: under its key, with its name or its span in
-/// a header, [`TIMER_HEADER`](crate::flow::identity::TIMER_HEADER) or
+/// The outbox row of the dead letter of a timer, or of a window that cannot be told: under its key, with its name and its span in
+/// headers, [`TIMER_HEADER`](crate::flow::identity::TIMER_HEADER) and
 /// [`WINDOW_HEADER`](crate::flow::identity::WINDOW_HEADER), and without a value. `record`: the one that has led to it, or the timer as a
 /// record at the place of the one that moved the clock. `seq`: the row's number among the messages of that record.
 pub(crate) fn dead_letter_about(
     pipeline: &str,
     limits: &Limits,
     (source, incarnation): (&TopicPartition, i32),
-    (record, header, about): (&Record<'_>, &str, &str),
+    (record, about): (&Record<'_>, &[(&str, &str)]),
     reject: &Reject,
     seq: i32,
     now: Timestamp,
@@ -366,7 +366,7 @@ pub(crate) fn dead_letter_about(
     let of_its_own = Record { value: None, headers: &[], ..*record };
     let mut row = dead_letter(pipeline, limits, source, incarnation, &of_its_own, reject, now);
     row.seq = seq;
-    row.headers.push(Header::new(header, about.as_bytes()));
+    row.headers.extend(about.iter().map(|(name, value)| Header::new(*name, value.as_bytes())));
     fit(pipeline, &mut row, limits);
     row
 }

@@ -2,6 +2,7 @@
 
 use crate::flow::window::kind::{Shape, Spec};
 use crate::flow::window::{Pane, Windowed};
+use serde::de::IgnoredAny;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use std::ops::Range;
@@ -100,6 +101,12 @@ pub(crate) fn windows_within(
         since_ms.is_none_or(|since| since < window.end_ms) && until_ms.is_none_or(|until| window.start_ms < until)
     });
     serde_json::to_vec(&kept).map(|json| (json, kept.windows.len()))
+}
+
+/// The span of the first of kept windows, by their JSON: the value may be what cannot be read.
+pub(super) fn span_in(json: &[u8]) -> Option<(i64, i64)> {
+    let kept: Windows<IgnoredAny> = serde_json::from_slice(json).ok()?;
+    kept.windows.first().map(|window| (window.start_ms, window.end_ms))
 }
 
 impl<V: Default> Working<V> {

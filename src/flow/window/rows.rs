@@ -15,7 +15,7 @@ use crate::flow::store::Store;
 use crate::flow::table::TableSpec;
 use crate::flow::timer::{At, Timer};
 use crate::flow::window::algorithm::NoticeOf;
-use crate::flow::window::kept::{Windows, Working};
+use crate::flow::window::kept::{Windows, Working, span_in};
 use crate::flow::window::{InWindows, Pane, Window, Windowed};
 use std::borrow::Cow;
 
@@ -196,6 +196,14 @@ where
             emission.stamp(Some(at));
         }
         Ok(applied)
+    }
+
+    fn window(&self, timer: &Timer, context: &mut Context<'_>) -> Option<(i64, i64)> {
+        if timer.name.starts_with(FOR_ROW) {
+            let place = place(&self.key(Some(&timer.key), context), &timer.name);
+            return context.store(&self.waiting).ok()?.look(place, span_in).ok()?;
+        }
+        self.next(timer, context).ok()?.map(|(_, _, window)| (window.start_ms, window.end_ms))
     }
 
     fn give_up(&self, timer: &Timer, context: &mut Context<'_>) -> Result<(), Reject> {

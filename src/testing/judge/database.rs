@@ -36,7 +36,9 @@ impl Observed {
 
     fn judge_ledger(&self, topology: &Topology, ledger: &Ledger, expected: &[Expected], findings: &mut Findings) {
         let dead_letters = expected.iter().filter_map(|message| match &message.kind {
-            Kind::DeadLetter { code, about: None, .. } => Some(((message.source.clone(), message.source_offset), code)),
+            Kind::DeadLetter { code, about, .. } if about.is_empty() => {
+                Some(((message.source.clone(), message.source_offset), code))
+            }
             _ => None, // a timer has no verdict
         });
         let dead_letters: BTreeMap<_, _> = dead_letters.collect();

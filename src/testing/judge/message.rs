@@ -70,7 +70,8 @@ pub(super) fn judge_message(at: &Place<'_>, message: &Expected, actual: &Actual<
         }
         Kind::DeadLetter { code, about, .. } => {
             let headers = [TIMER_HEADER, WINDOW_HEADER];
-            let told = headers.into_iter().find_map(|header| Some((header, actual.header(header)?.to_owned())));
+            let told = headers.into_iter().filter_map(|header| Some((header, actual.header(header)?.to_owned())));
+            let told: Vec<_> = told.collect();
             if told != *about {
                 findings.add(Wrong::DeadLetterHeader, format!("{name}: tells of {told:?}, not {about:?}"));
             }

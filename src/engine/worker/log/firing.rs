@@ -291,7 +291,7 @@ impl Turn<'_> {
                         terms.pipeline,
                         limits,
                         source,
-                        (&record, TIMER_HEADER, timer.told()),
+                        (&record, &[(TIMER_HEADER, timer.told())]),
                         &reject,
                         self.seq(),
                         terms.now,

@@ -298,7 +298,7 @@ impl Place<'_> {
                 Err(reject @ Reject::Retry { .. }) => return Err(reject),
                 Err(reject) => {
                     let Terms { pipeline, limits, now, .. } = self.terms;
-                    let about = (telling.record, WINDOW_HEADER, &*span);
+                    let about = (telling.record, &[(WINDOW_HEADER, &*span)][..]);
                     let seq = telling.seq(open);
                     let row = dead_letter_about(pipeline, limits, (self.source, 0), about, &reject, seq, *now);
                     telling.bytes += bytes_of(pipeline, &row);

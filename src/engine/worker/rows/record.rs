@@ -10,6 +10,7 @@ use crate::engine::worker::rows::terms::{StoreTrouble, Terms};
 use crate::engine::worker::rows::writer::Writer;
 use crate::flow::algorithm::Context;
 use crate::flow::effect::{Reject, RowChange};
+use crate::flow::identity::span_of;
 use crate::flow::key::Key;
 use crate::flow::net::in_net;
 use crate::flow::record::Record;
@@ -97,6 +98,18 @@ pub(super) fn give_up<E: From<StoreTrouble>>(
     Ok(bytes)
 }
 
+/// The span of the window that a timer was set for, before what it was set for is dropped; `None` where it was set for none, or
+/// it cannot be found out.
+pub(super) fn window_of(terms: &Terms<'_>, share: &Share<'_>, run: &Run<'_>, keyed: &mut Keyed) -> Option<String> {
+    let (record, key_type) = (run.record, share.step.table().table.key_type);
+    let (timer, key) = run.timer.zip(key_type.parse(record.key).ok())?;
+    let mut access = keyed.open_beside(record.timestamp);
+    let look = || Ok(share.step.window(timer, &mut context(terms, share, record, &key, &mut access)));
+    let found = terms.hand.hold(run.in_hand, || in_net(look));
+    let _ = access.end(false); // a store that cannot be read is told by what is run next
+    found.ok().flatten().map(|(start_ms, end_ms)| span_of(start_ms, end_ms))
+}
+
 /// Keeps one record of a table topic in its store, under `key`: all of it, or nothing.
 pub(super) fn keep_record<E: From<StoreTrouble>>(
     terms: &Terms<'_>,
@@ -144,6 +157,7 @@ fn context<'a>(
         key,
         record_key: record.key,
         state: Some(access as &mut dyn StateAccess),
+        timer: None,
     }
 }
 
@@ -157,7 +171,6 @@ fn with_columns(columns: &[usize], mut row: Vec<Value>, values: Vec<Value>) -> V
     for (place, value) in columns.iter().zip(values) {
         if let Some(cell) = row.get_mut(*place) {
             *cell = value;
-        timer: None,
         }
     }
     row

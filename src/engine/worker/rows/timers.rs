@@ -11,12 +11,12 @@ use crate::engine::task::in_hand::Hand;
 use crate::engine::worker::enough::Enough;
 use crate::engine::worker::rows::batch::Batch;
 use crate::engine::worker::rows::entry::{Decided, Rung};
-use crate::engine::worker::rows::record::{Run, give_up};
+use crate::engine::worker::rows::record::{Run, give_up, window_of};
 use crate::engine::worker::rows::share::Share;
 use crate::engine::worker::rows::terms::{StoreTrouble, TaskStores, Terms};
 use crate::engine::worker::rows::writer::Writer;
 use crate::flow::effect::Reject;
-use crate::flow::identity::TIMER_HEADER;
+use crate::flow::identity::{TIMER_HEADER, WINDOW_HEADER};
 use crate::flow::key::Key;
 use crate::flow::record::{Record, Timestamp};
 use crate::flow::timer::{Clock, TURN, TURN_BYTES, Timer};
@@ -172,7 +172,9 @@ impl Batch<'_> {
         let decided = self.run_timer(share, &run, keyed, rows);
         self.fired.note(timer, enough.now().saturating_sub(began));
         let decided = decided?;
+        let mut window = None;
         if matches!(&decided, Err(reject) if reject.code() != AWAITS_LIMIT) {
+            window = window_of(self.terms, share, &run, keyed);
             rung.bytes += give_up(self.terms, share, &run, keyed)?;
         }
         match decided {
@@ -192,8 +194,9 @@ impl Batch<'_> {
                 let Terms { pipeline, limits, now, .. } = self.terms;
                 let place = (share.source, share.incarnation);
                 let seq = i32::try_from(first).unwrap_or(i32::MAX);
-                let told = (&record, TIMER_HEADER, timer.told());
-                let row = dead_letter_about(pipeline, limits, place, told, &reject, seq, *now);
+                let told = [(TIMER_HEADER, timer.told())].into_iter();
+                let told: Vec<_> = told.chain(window.as_deref().map(|span| (WINDOW_HEADER, span))).collect();
+                let row = dead_letter_about(pipeline, limits, place, (&record, &told), &reject, seq, *now);
                 rung.counts.dead_letters += 1;
                 rung.bytes += bytes_of(pipeline, &row);
                 rung.rows.push(row);
