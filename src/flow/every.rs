@@ -14,6 +14,16 @@ use std::sync::Arc;
 /// The name with which [`Algorithm::timer`](crate::flow::Algorithm::timer) is run once a period.
 pub const EVERY: &str = "every";
 
+/// The row of an algorithm whose step can tick.
+#[diagnostic::on_unimplemented(
+    message = "`every` runs a `process` step once for its whole partition, and this step has a row of the type `{Self}` for each key",
+    label = "this algorithm's `Row` is not `()`",
+    note = "remove `every`, and give each key a timer: `with_timers`, `Context::set_timer` in `apply`, and once more in `timer`; or let a `process` step with a store of its own tick"
+)]
+pub trait Ticking {}
+
+impl Ticking for () {}
+
 /// [`LogStep`]: another one with ticks.
 pub(crate) struct Every {
     pub(crate) step: Arc<dyn LogStep>,

@@ -539,7 +539,8 @@ fn ticks_that_cannot_be_are_refused_before_the_start() {
     let mut topology = Topology::new("p");
     topology.source("orders").aggregate("counts", Passing).with_timers("a").every(Duration::from_millis(10)).done();
     let by_key = topology.validate().unwrap_err().join("; ");
-    assert!(by_key.contains("every(): it runs a process step for its whole partition"), "{by_key}");
+    let told = "every(): it runs a process step for its whole partition, and this step works by key; remove it, and give each key a timer";
+    assert!(by_key.contains(told), "{by_key}");
 }
 
 /// A longer one would let the next tick wait for a day.

@@ -2,13 +2,13 @@
 
 use crate::flow::algorithm::{Algorithm, Context};
 use crate::flow::codec::Format;
-use crate::flow::every::Every;
+use crate::flow::every::{Every, Ticking};
 use crate::flow::join::{KeptTables, WithTables};
 use crate::flow::key::KeyType;
 use crate::flow::notice::Announce;
 use crate::flow::record::TopicName;
 use crate::flow::route::{Item, Measure, Route};
-use crate::flow::step::{Chain, Filter, NewRow, NoRow};
+use crate::flow::step::{Chain, Filter, NewRow};
 use crate::flow::store::{Store, StoreSpec, TimerKind};
 use crate::flow::table::TableSpec;
 use crate::flow::threshold::Threshold;
@@ -142,6 +142,18 @@ impl<'t, A: Algorithm> StepBuilder<'t, A> {
     /// The same with timers that may go by the wall clock, too: [`At::Wall`](crate::flow::At::Wall). In steps without rows.
     pub fn with_wall_timers(self, store: &str) -> Self {
         self.with_timers_by(store, true)
+    }
+
+    /// Runs [`Algorithm::timer`] once a period of event time, with the name [`EVERY`](crate::flow::EVERY) and without a key: behind
+    /// the record that takes the task's clock into another period, counted from 1970, UTC. A pause is one tick. In a `process`
+    /// step with timers, beside which the clock is kept; what a tick looks at lies in the step's own stores. A step by key has a
+    /// timer for each key in its place.
+    pub const fn every(mut self, period: Duration) -> Self
+    where
+        A::Row: Ticking,
+    {
+        self.every = Some(period);
+        self
     }
 
     fn with_timers_by(mut self, store: &str, goes_by_wall: bool) -> Self {
@@ -307,20 +319,10 @@ impl<'t, A: Algorithm> StepBuilder<'t, A> {
     }
 }
 
-impl<A: Algorithm<Row: NoRow>> StepBuilder<'_, A> {
-    /// Runs [`Algorithm::timer`] once a period of event time, with the name [`EVERY`](crate::flow::EVERY) and without a key: behind
-    /// the record that takes the task's clock into another period, counted from 1970, UTC. A pause is one tick. In a `process`
-    /// step with timers, beside which the clock is kept; what a tick looks at lies in the step's own stores.
-    pub const fn every(mut self, period: Duration) -> Self {
-        self.every = Some(period);
-        self
-    }
-}
-
 /// Why there can be no ticks.
 fn no_ticks(period: Duration, may_tick: bool, has_timers: bool) -> Option<String> {
     if !may_tick {
-        return Some("every(): it runs a process step for its whole partition; a step by key has timers of its keys: with_timers()".into());
+        return Some("every(): it runs a process step for its whole partition, and this step works by key; remove it, and give each key a timer by with_timers() and set_timer(), set once more in timer()".into());
     }
     if period.as_millis() == 0 {
         return Some("every(): its period is less than a millisecond; give it a longer one".into());
