@@ -12,6 +12,7 @@ use std::cell::RefCell;
 use std::fmt;
 use std::marker::PhantomData;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 /// Converts the bytes of an earlier version into a value.
@@ -28,6 +29,8 @@ pub struct Store<V> {
     spec: StoreSpec,
     upgrade: Option<Upgrade<V>>,
     value: PhantomData<fn() -> V>,
+    /// Whether a value that was written has been read back.
+    is_proved: AtomicBool,
 }
 
 /// A store as the engine knows it.
@@ -57,7 +60,7 @@ impl<V> Store<V> {
     #[must_use]
     pub fn new(name: &str) -> Self {
         let spec = StoreSpec { name: name.into(), version: 1, time_to_live: None, timers: None };
-        Self { spec, upgrade: None, value: PhantomData }
+        Self { spec, upgrade: None, value: PhantomData, is_proved: AtomicBool::new(false) }
     }
 
     /// Values are written in `version`; `upgrade` reads those of earlier ones, from their version and their JSON. Where it
@@ -89,6 +92,12 @@ impl<V> Store<V> {
         let mut other = self.clone();
         other.spec.name = name.into();
         other
+    }
+
+    /// The same with values of ours, which read back what they write.
+    pub(crate) const fn proved(mut self) -> Self {
+        self.is_proved = AtomicBool::new(true);
+        self
     }
 
     /// The same as a store of timers.
@@ -127,6 +136,28 @@ impl<V: Serialize + DeserializeOwned> Store<V> {
         }
     }
 
+    /// Reads a value that is to be kept, and would halt its partition later if it could not be read: the first one, and in a debug
+    /// build each. To read all of them would parse each value once more.
+    ///
+    /// # Errors
+    /// A dead letter, where the type does not read what it has written.
+    fn read_back(&self, bytes: &[u8]) -> Result<(), Reject> {
+        if cfg!(not(debug_assertions)) && self.is_proved.load(Ordering::Relaxed) {
+            return Ok(());
+        }
+        let json = bytes.get(1..).unwrap_or_default();
+        serde_json::from_slice::<V>(json).map_err(|error| {
+            let (name, kind) = (&self.spec.name, std::any::type_name::<V>());
+            let message = format!(
+                "store {name}: the type {kind} does not read the value that it wrote ({error}): let serde read all that it writes, and give \
+                 a field that it may leave out #[serde(default)]"
+            );
+            Reject::dead_letter("not-readable", message)
+        })?;
+        self.is_proved.store(true, Ordering::Relaxed);
+        Ok(())
+    }
+
     /// A value of the same JSON as one of this store, as `[version][JSON]`.
     ///
     /// # Errors
@@ -134,6 +165,7 @@ impl<V: Serialize + DeserializeOwned> Store<V> {
     pub(crate) fn encoded(&self, value: &impl Serialize) -> Result<Vec<u8>, Reject> {
         let mut bytes = vec![self.spec.version];
         json::encode_kept_into(value, &mut bytes)?;
+        self.read_back(&bytes)?;
         Ok(bytes)
     }
 
@@ -150,6 +182,9 @@ impl<V: Serialize + DeserializeOwned> Store<V> {
             scratch.push(self.spec.version);
             json::encode_kept_into(value, scratch)?;
             let is_null = scratch.get(1..) == Some(b"null");
+            if !is_null {
+                self.read_back(scratch)?;
+            }
             Ok(show((!is_null).then_some(scratch)))
         })
     }
@@ -157,7 +192,8 @@ impl<V: Serialize + DeserializeOwned> Store<V> {
 
 impl<V> Clone for Store<V> {
     fn clone(&self) -> Self {
-        Self { spec: self.spec.clone(), upgrade: self.upgrade.clone(), value: PhantomData }
+        let (spec, upgrade) = (self.spec.clone(), self.upgrade.clone());
+        Self { spec, upgrade, value: PhantomData, is_proved: AtomicBool::new(false) }
     }
 }
 
@@ -269,6 +305,22 @@ impl<V: Serialize + DeserializeOwned> Opened<'_, V> {
         store.encode(value, |value| state.put(*number, key.as_ref(), value))
     }
 
+    /// Shows the JSON of the value of `key`, of whatever version it is; `None` where there is no value.
+    ///
+    /// # Errors
+    /// The same as [`Opened::get`].
+    pub(crate) fn look<R>(
+        &mut self,
+        key: impl AsRef<[u8]>,
+        show: impl Fn(&[u8]) -> Option<R>,
+    ) -> Result<Option<R>, Reject> {
+        let mut shown = None;
+        self.state.get(self.number, key.as_ref(), &mut |value| {
+            shown = value.and_then(|bytes| show(bytes.get(1..)?));
+        })?;
+        Ok(shown)
+    }
+
     /// Sets the value of `key`, encoded by [`Store::encoded`].
     pub(crate) fn put_encoded(&mut self, key: impl AsRef<[u8]>, bytes: &[u8]) {
         self.state.put(self.number, key.as_ref(), Some(bytes));
@@ -305,22 +357,6 @@ impl<V: Serialize + DeserializeOwned> Opened<'_, V> {
         let Self { store, number, state } = self;
         let mut found = Vec::new();
         let mut trouble = None;
-    /// Shows the JSON of the value of `key`, of whatever version it is; `None` where there is no value.
-    ///
-    /// # Errors
-    /// The same as [`Opened::get`].
-    pub(crate) fn look<R>(
-        &mut self,
-        key: impl AsRef<[u8]>,
-        show: impl Fn(&[u8]) -> Option<R>,
-    ) -> Result<Option<R>, Reject> {
-        let mut shown = None;
-        self.state.get(self.number, key.as_ref(), &mut |value| {
-            shown = value.and_then(|bytes| show(bytes.get(1..)?));
-        })?;
-        Ok(shown)
-    }
-
         state.scan(*number, from, to, &mut |key, value| {
             match store.decode(value) {
                 Ok(value) if found.len() < count_max => found.push((key.to_vec(), value)),
@@ -391,6 +427,32 @@ mod tests {
         assert_eq!(encoded(&store, &None), None);
         let store: Store<f64> = Store::new("s");
         assert_eq!(store.encode(&f64::NAN, |_| ()).unwrap_err().code(), "not-finite");
+    }
+
+    #[test]
+    fn a_type_that_does_not_read_what_it_wrote_is_found_at_the_first_value_by_its_name() {
+        #[derive(serde::Serialize, serde::Deserialize, Debug)]
+        struct Lossy {
+            #[serde(skip_serializing)]
+            n: u32,
+        }
+        let store: Store<Lossy> = Store::new("s");
+        for _ in 0..2 {
+            let reject = store.encode(&Lossy { n: 7 }, |_| ()).unwrap_err();
+            assert_eq!(reject.code(), "not-readable");
+            for words in
+                ["store s: ", "Lossy does not read the value that it wrote (missing field `n`", "#[serde(default)]"]
+            {
+                assert!(reject.message().contains(words), "{}", reject.message());
+            }
+        }
+        let lossy = Lossy { n: 7 };
+        assert!(store.encoded(&lossy).is_err(), "{}", lossy.n);
+        // One whose first value was read back is taken for one that reads all, but in a debug build.
+        let mixed: Store<Vec<Option<f64>>> = Store::new("m");
+        assert!(encoded(&mixed, &vec![Some(1.5)]).is_some() && mixed.is_proved.load(Ordering::Relaxed));
+        let ours = Store::<Lossy>::new("s").proved();
+        assert_eq!(ours.encode(&Lossy { n: 7 }, |_| ()).is_err(), cfg!(debug_assertions));
     }
 
     #[test]

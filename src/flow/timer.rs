@@ -113,7 +113,7 @@ fn number(state: &mut dyn StateAccess) -> Result<usize, Unavailable> {
 /// # Errors
 /// The store cannot be read.
 pub(crate) fn last_turn(state: &mut dyn StateAccess) -> Result<LastTurn, Reject> {
-    let (number, store) = (number(state)?, Store::new(""));
+    let (number, store) = (number(state)?, Store::new("").proved());
     Ok(Opened { store: &store, number, state }.get(LAST_TURN)?.unwrap_or_default())
 }
 
@@ -122,7 +122,7 @@ pub(crate) fn last_turn(state: &mut dyn StateAccess) -> Result<LastTurn, Reject>
 /// # Errors
 /// The store cannot be read.
 pub(crate) fn keep_turn(state: &mut dyn StateAccess, turn: &LastTurn) -> Result<(), Reject> {
-    let (number, store) = (number(state)?, Store::new(""));
+    let (number, store) = (number(state)?, Store::new("").proved());
     Opened { store: &store, number, state }.put(LAST_TURN, turn)
 }
 
@@ -320,7 +320,7 @@ impl Context<'_> {
             Timer { clock, at, key: key.to_vec(), name: name.to_owned() }
         };
         let by_key = timer(When::Event(0)).by_key();
-        let store = Store::<When>::new("");
+        let store = Store::<When>::new("").proved();
         let mut opened = Opened { store: &store, number, state };
         if let Some(before) = opened.get(&by_key)? {
             opened.delete(timer(before).by_time());
@@ -347,7 +347,7 @@ pub(crate) fn set_tick(state: &mut dyn StateAccess, period_ms: i64) -> Result<()
     if clock == i64::MIN {
         return Ok(());
     }
-    let (number, store) = (number(state)?, Store::<When>::new(""));
+    let (number, store) = (number(state)?, Store::<When>::new("").proved());
     let mut opened = Opened { store: &store, number, state };
     let tick = |at| Timer { clock: Clock::Event, at, key: Vec::new(), name: TICK.to_owned() };
     let next = tick(clock.div_euclid(period_ms).saturating_add(1).saturating_mul(period_ms));

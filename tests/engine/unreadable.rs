@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use std::time::Duration;
 use tidegate::engine::protocol::decision::HaltReason;
-use tidegate::flow::{Algorithm, Context, Format, OnUnreadable, Reject, TableTopic, Tombstones, Topology};
+use tidegate::flow::{Algorithm, Context, Format, OnUnreadable, Reject, Store, TableTopic, Tombstones, Topology};
 use tidegate::testing::{Sent, TestDriver};
 
 #[derive(Serialize, Deserialize, Default)]
@@ -234,4 +234,83 @@ fn an_event_that_no_tombstone_can_be_is_refused_at_the_start() {
         errors[0].starts_with("source in: its tombstones are events") && errors[0].contains("an Option"),
         "{errors:?}"
     );
+}
+
+/// A value of which serde leaves out what it does not take for a default: the number always, the words where there are none.
+#[derive(Serialize, Deserialize, Default)]
+struct Forgetful {
+    #[serde(skip_serializing_if = "is_told_to_forget")]
+    number: i64,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    words: Vec<String>,
+}
+
+fn is_told_to_forget(number: &i64) -> bool {
+    *number < 0
+}
+
+/// Keeps what it is told, under the record's key and in a store of its own.
+struct Keep {
+    own: Store<Forgetful>,
+}
+
+/// A number, words, and whether they are for the store of its own.
+#[derive(Deserialize)]
+struct Said(i64, Vec<String>, bool);
+
+impl Algorithm for Keep {
+    type Event = Said;
+    type Row = Forgetful;
+    type Notices = Option<i64>;
+
+    fn apply(&self, said: Said, row: &mut Forgetful, context: &mut Context<'_>) -> Result<Option<i64>, Reject> {
+        let Said(number, words, is_for_own) = said;
+        let said = Forgetful { number, words };
+        if is_for_own {
+            let key = context.key().to_string();
+            context.store(&self.own)?.put(key, &said)?;
+            row.words = vec!["own".into()];
+        } else {
+            *row = said;
+        }
+        Ok(Some(row.number))
+    }
+}
+
+/// The type can be read where it has some words. Every value is read back here, in a debug build.
+#[test]
+fn a_value_that_its_type_does_not_read_back_is_a_dead_letter_of_the_record_that_writes_it() {
+    let mut topology = Topology::new("p");
+    let own = Store::new("own");
+    let keep = Keep { own: own.clone() };
+    topology.source("said").aggregate("kept", keep).with_store(&own).to("told");
+    let mut driver = TestDriver::new(topology);
+    for said in [
+        json!([1, ["a"], false]),
+        json!([-1, ["a"], false]),
+        json!([2, [], false]),
+        json!([3, [], true]),
+        json!([4, ["b"], false]),
+    ] {
+        driver.send("said", "k", said);
+    }
+    assert_eq!(values(&mut driver, "told"), [json!(1), json!(4)]);
+    assert_eq!(driver.store("kept", "k"), Some(json!({"number": 4, "words": ["b"]})));
+    let letters = driver.read_raw("said-dlt");
+    let told: Vec<(&str, bool)> = letters
+        .iter()
+        .map(|letter| {
+            let message = letter.header("kafka_dlt-exception-message").unwrap();
+            let says = |words: &str| message.contains(words);
+            let is_whole =
+                says("Forgetful does not read the value that it wrote (missing field `") && says("#[serde(default)]");
+            (
+                letter.header("kafka_dlt-exception-fqcn").unwrap(),
+                is_whole && (says("store kept: ") || says("store own: ")),
+            )
+        })
+        .collect();
+    assert_eq!(told, [("not-readable", true); 3]);
+    assert!(driver.halts().is_empty());
+    driver.crash_everywhere();
 }
