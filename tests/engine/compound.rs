@@ -105,3 +105,69 @@ fn two_steps_of_a_table_have_one_key_and_a_struct_of_one_field_is_none() {
     let errors = topology.validate().unwrap_err().join("\n");
     assert!(errors.contains("has one field: name that in Table::key, with KeyType::Field"), "{errors}");
 }
+
+/// Counts the guests of a seat.
+struct Count;
+
+impl Algorithm for Count {
+    type Event = Booking;
+    type Row = i64;
+    type Notices = Option<i64>;
+
+    fn apply(&self, booking: Booking, guests: &mut i64, _: &mut Context<'_>) -> Result<Option<i64>, Reject> {
+        *guests += booking.guest;
+        Ok(None)
+    }
+}
+
+/// One seat, in the spellings of several producers.
+const SPELLINGS: [&str; 5] = [
+    r#"{"hall":1,"seat":"a"}"#,
+    r#"{"seat":"a","hall":1}"#,
+    "{ \"hall\" : 1,\n \"seat\" : \"\\u0061\" }",
+    r#"{"hall":1,"seat":"a","floor":2}"#,
+    r#"{"schema":{},"payload":{"hall":1,"seat":"a"}}"#,
+];
+
+fn send_spelt(driver: &mut TestDriver, keys: &[&str]) {
+    for key in keys {
+        driver.send_raw("bookings", Some(key.as_bytes()), Some(br#"{"guest":1}"#));
+    }
+}
+
+#[test]
+fn a_key_in_several_spellings_is_one_row_and_one_value_of_its_partition() {
+    let mut driver = TestDriver::new(topology()).partitions(8);
+    send_spelt(&mut driver, &SPELLINGS);
+    let row = driver.row_of("seats", key(1, "a")).unwrap();
+    assert_eq!((row.version, &row.values[..]), (5, &[Value::I64(5)][..]), "one row, whichever partitions they lie in");
+
+    let counted = |partitions| {
+        let mut topology = Topology::new("halls");
+        let keys = KeyType::fields_of::<SeatKey>().unwrap();
+        topology.source("bookings").aggregate("guests", Count).keys(keys).done();
+        let mut driver = TestDriver::new(topology).partitions(partitions);
+        send_spelt(&mut driver, &SPELLINGS);
+        driver
+    };
+    assert_eq!(counted(1).store("guests", r#"[1,"a"]"#), Some(json!(5)));
+    // The limit: the text decides the partition, and each has a value of its own.
+    let kept = counted(8).read_raw("halls-guests-changelog");
+    assert!(kept.iter().all(|found| found.key.as_deref() == Some(&br#"[1,"a"]"#[..])), "{kept:?}");
+    assert!(kept.iter().any(|found| found.partition != kept[0].partition), "{kept:?}");
+}
+
+#[test]
+fn a_number_of_a_key_has_one_spelling_and_any_other_is_a_dead_letter() {
+    let mut driver = TestDriver::new(topology());
+    let wrong = [r#"{"hall":1.0,"seat":"a"}"#, r#"{"hall":1e0,"seat":"a"}"#, r#"{"hall":"1","seat":"a"}"#];
+    send_spelt(&mut driver, &wrong);
+    let dead = driver.read_raw("bookings-dlt");
+    assert_eq!(dead.len(), wrong.len());
+    for letter in dead {
+        assert_eq!(letter.header("kafka_dlt-exception-fqcn"), Some("bad-key"));
+        let message = letter.header("kafka_dlt-exception-message").unwrap();
+        assert!(message.contains("a JSON object with a 64-bit integer in \"hall\""), "{message}");
+    }
+    assert!(driver.row_of("seats", key(1, "a")).is_none());
+}
