@@ -51,6 +51,8 @@ pub struct Found {
     pub partition: i32,
     /// Its offset.
     pub offset: i64,
+    /// Its time, in milliseconds since 1970, UTC; -1 where it has none.
+    pub timestamp: Timestamp,
     /// Its key.
     pub key: Option<Vec<u8>>,
     /// Its value.

@@ -8,6 +8,7 @@ use serde_json::{Value as Json, json};
 use std::collections::BTreeMap;
 use std::time::Duration;
 use tidegate::engine::audit::audit;
+use tidegate::flow::record::Timestamp;
 use tidegate::flow::row::Value;
 use tidegate::ports::history::Found;
 use tidegate::testing::{Sent, TestDriver};
@@ -182,7 +183,16 @@ fn the_judge_of_what_waits_finds_a_message_that_is_missing_or_is_there_twice() {
     let other = load.judge(&mut Falsified {
         driver: &mut driver,
         topic: "orders-dlt",
-        change: |found| found.push(Found { partition: 0, offset: 0, key: None, value: None, headers: Vec::new() }),
+        change: |found| {
+            found.push(Found {
+                partition: 0,
+                offset: 0,
+                timestamp: Timestamp(0),
+                key: None,
+                value: None,
+                headers: Vec::new(),
+            })
+        },
     });
     assert!(other.is_err_and(|named| named.starts_with("orders-dlt")));
 }

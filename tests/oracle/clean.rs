@@ -46,7 +46,8 @@ pub fn message(history: &History, row: &OutboxRow) -> Found {
     let partition =
         if is_dead_letter(row) { row.source.partition.0 } else { partition_for(row.key.as_deref().unwrap(), count) };
     let headers = headers_of(PIPELINE, row);
-    Found { partition, offset: 0, key: row.key.clone(), value: row.value.clone(), headers }
+    let timestamp = row.timestamp.unwrap_or(row.created_at);
+    Found { partition, offset: 0, timestamp, key: row.key.clone(), value: row.value.clone(), headers }
 }
 
 /// The outbox row of the notice of one change.

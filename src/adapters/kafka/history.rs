@@ -7,7 +7,7 @@ use super::partitions::list;
 use super::rights::{Operation, Right};
 use super::settings::KafkaSettings;
 use super::{Quiet, Reader};
-use crate::flow::record::{NextOffset, Partition, TopicName, TopicPartition};
+use crate::flow::record::{NextOffset, Partition, Timestamp, TopicName, TopicPartition};
 use crate::ports::fault::Fault;
 use crate::ports::history::{Found, TopicHistory};
 use crate::ports::source::{Bounds, Group};
@@ -76,6 +76,7 @@ impl KafkaHistory {
                     visit(Found {
                         partition: fetched.partition(),
                         offset: fetched.offset(),
+                        timestamp: Timestamp(fetched.timestamp()),
                         key: fetched.key().map(<[u8]>::to_vec),
                         value: fetched.value().map(<[u8]>::to_vec),
                         headers: headers.clone(),

@@ -232,6 +232,7 @@ impl MemoryLog {
                 partition.read(0, usize::MAX).map(move |record| Found {
                     partition: number,
                     offset: record.offset.0,
+                    timestamp: record.timestamp,
                     key: record.key.clone(),
                     value: record.value.clone(),
                     headers: record.headers.clone(),

@@ -332,7 +332,7 @@ mod tests {
 
     fn found(row: &OutboxRow) -> Found {
         let (key, value, headers) = (row.key.clone(), row.value.clone(), headers_of("p", row));
-        Found { partition: 0, offset: 0, key, value, headers }
+        Found { partition: 0, offset: 0, timestamp: Timestamp(0), key, value, headers }
     }
 
     /// The outbox keeps offsets 5 and 6; K is 6 and D is 7.

@@ -468,7 +468,7 @@ mod tests {
             let is_its = |row: &OutboxRow| row.destination == *topic;
             (0..self.end).map(row).filter(is_its).for_each(|row| {
                 let (offset, headers) = (row.source_offset.0, headers_of(PIPELINE, &row));
-                visit(Found { partition: 0, offset, key: row.key, value: row.value, headers });
+                visit(Found { partition: 0, offset, timestamp: Timestamp(0), key: row.key, value: row.value, headers });
             });
             Ok(())
         }

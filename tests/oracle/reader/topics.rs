@@ -9,7 +9,7 @@ use rdkafka::message::{BorrowedMessage, Headers as _};
 use rdkafka::{ClientConfig, Message as _, Offset as KafkaOffset, TopicPartitionList};
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::time::{Duration, Instant};
-use tidegate::flow::record::{Header, NextOffset, Offset, Partition, TopicName, TopicPartition};
+use tidegate::flow::record::{Header, NextOffset, Offset, Partition, Timestamp, TopicName, TopicPartition};
 use tidegate::ports::history::Found;
 
 const WAIT: Duration = Duration::from_secs(30);
@@ -128,6 +128,7 @@ impl Topics {
                 found: Found {
                     partition: message.partition(),
                     offset: message.offset(),
+                    timestamp: Timestamp(message.timestamp().to_millis().unwrap_or(-1)),
                     key: message.key().map(<[u8]>::to_vec),
                     value: message.payload().map(<[u8]>::to_vec),
                     headers: headers_of(message),
