@@ -4,6 +4,7 @@ use crate::app::failure::Failure;
 use crate::app::halted::finding::Halted;
 use crate::app::halted::instances::{Obstacle, Told};
 use crate::app::table;
+use crate::app::watch::standing::named;
 use crate::engine::audit::RepairReport;
 use std::io::Write;
 
@@ -15,14 +16,38 @@ pub(super) fn write(found: &[Halted], told: &Told, out: &mut dyn Write) -> Resul
     if found.is_empty() {
         writeln!(out, "{}", nothing_found(told))?;
     }
-    found.iter().try_for_each(|halted| write_one(halted, out))?;
+    alike(found, Halted::has_cause_of).iter().try_for_each(|halted| write_one(halted, out))?;
     write_open(told, out)
+}
+
+/// Those that are alike, together: in the order of the first of each.
+fn alike<T>(all: impl IntoIterator<Item = T>, is_alike: impl Fn(&T, &T) -> bool) -> Vec<Vec<T>> {
+    let mut out: Vec<Vec<T>> = Vec::new();
+    for one in all {
+        match out.iter_mut().find(|some| some.first().is_some_and(|first| is_alike(first, &one))) {
+            Some(some) => some.push(one),
+            None => out.push(vec![one]),
+        }
+    }
+    out
+}
+
+/// One partition as it is called, several as `readings 0-3 7`.
+fn names(all: &[&str]) -> String {
+    let place =
+        |name: &&str| name.rsplit_once('-').and_then(|(topic, n)| Some((topic.to_owned(), n.parse::<i32>().ok()?)));
+    match all {
+        [one] => (*one).to_owned(),
+        all => named(&all.iter().filter_map(place).collect()),
+    }
 }
 
 /// What the instances say, where the database says nothing: their halts first.
 pub(super) fn write_told(told: &Told, out: &mut dyn Write) -> Result<(), Failure> {
-    for (partition, seen) in &told.halts {
-        writeln!(out, "halted  {partition}  {}: {}", seen.reason.label(), seen.detail)?;
+    for some in alike(&told.halts, |(_, one), (_, other)| one == other) {
+        let partitions: Vec<&str> = some.iter().map(|(partition, _)| partition.as_str()).collect();
+        let Some((_, seen)) = some.first() else { continue };
+        writeln!(out, "halted  {}  {}: {}", names(&partitions), seen.reason.label(), seen.detail)?;
     }
     write_open(told, out)
 }
@@ -62,27 +87,61 @@ fn nothing_found(told: &Told) -> String {
     }
 }
 
-fn write_one(halted: &Halted, out: &mut dyn Write) -> Result<(), Failure> {
+/// Partitions that are halted for one cause.
+fn write_one(all: &[&Halted], out: &mut dyn Write) -> Result<(), Failure> {
     let number = |n: Option<i64>| n.map_or_else(|| "none".into(), |n| n.to_string());
-    writeln!(out, "halted  {}  {}", halted.source, halted.reason)?;
-    writeln!(out, "  next offset in the database   {}", number(halted.next_offset))?;
-    writeln!(out, "  committed offset in Kafka     {}", number(halted.committed_offset))?;
-    writeln!(out, "  log                           {} to {}", halted.log_start, halted.log_end)?;
-    if !halted.companions.is_empty() {
-        writeln!(out, "  stands still with it          {}", halted.companions.join(" "))?;
+    let Some(first) = all.first() else { return Ok(()) };
+    let sources: Vec<&str> = all.iter().map(|halted| halted.source.as_str()).collect();
+    writeln!(out, "halted  {}  {}", names(&sources), first.reason)?;
+    let each = |of: &dyn Fn(&Halted) -> String| {
+        let told =
+            |halted: &&Halted| if all.len() > 1 { format!("{}: {}", halted.source, of(halted)) } else { of(halted) };
+        all.iter().map(told).collect::<Vec<_>>().join(", ")
+    };
+    writeln!(out, "  next offset in the database   {}", each(&|halted| number(halted.next_offset)))?;
+    writeln!(out, "  committed offset in Kafka     {}", each(&|halted| number(halted.committed_offset)))?;
+    writeln!(
+        out,
+        "  log                           {}",
+        each(&|halted| format!("{} to {}", halted.log_start, halted.log_end))
+    )?;
+    if all.iter().any(|halted| !halted.companions.is_empty()) {
+        let companions: Vec<&str> = all.iter().flat_map(|halted| &halted.companions).map(String::as_str).collect();
+        let companions = if all.len() > 1 { names(&companions) } else { companions.join(" ") };
+        writeln!(out, "  stands still with it          {companions}")?;
     }
-    writeln!(out, "  most likely                   {}", halted.cause)?;
-    if let Some(detail) = &halted.detail {
+    writeln!(out, "  most likely                   {}", first.cause)?;
+    if let Some(detail) = &first.detail {
         writeln!(out, "  in detail                     {detail}")?;
     }
     writeln!(out, "  stop all instances, then choose one")?;
-    for choice in &halted.choices {
-        match &choice.command {
-            Some(command) => writeln!(out, "    {command}\n      {}", choice.effect)?,
-            None => writeln!(out, "    by hand: {}", choice.effect)?,
+    for (place, choice) in first.choices.iter().enumerate() {
+        if choice.command.is_none() {
+            writeln!(out, "    by hand: {}", choice.effect)?;
+            continue;
         }
+        for command in commands(all, place) {
+            writeln!(out, "    {command}")?;
+        }
+        writeln!(out, "      {}", choice.effect)?;
     }
     Ok(())
+}
+
+/// The commands of one choice: one for all partitions for which it is the same, since a command takes several.
+fn commands(all: &[&Halted], place: usize) -> Vec<String> {
+    let parts = all.iter().filter_map(|halted| {
+        let command = halted.choices.get(place)?.command.as_ref()?;
+        let (before, after) = command.split_once(&format!(" {}", halted.source))?;
+        Some((before, halted.source.as_str(), after))
+    });
+    let is_alike =
+        |(before, _, after): &(&str, &str, &str), other: &(&str, &str, &str)| (*before, *after) == (other.0, other.2);
+    let whole = |some: Vec<(&str, &str, &str)>| {
+        let sources: Vec<&str> = some.iter().map(|(_, source, _)| *source).collect();
+        some.first().map(|(before, _, after)| format!("{before} {}{after}", sources.join(" ")))
+    };
+    alike(parts, is_alike).into_iter().filter_map(whole).collect()
 }
 
 pub(super) fn write_repairs(repairs: &[RepairReport], out: &mut dyn Write) -> Result<(), Failure> {
@@ -109,6 +168,7 @@ mod tests {
     use super::*;
     use crate::app::halted::instances::Seen;
     use crate::engine::protocol::decision::HaltReason;
+    use crate::engine::protocol::remedy::Choice;
 
     #[test]
     fn what_the_absence_of_halts_rests_on_is_said() {
@@ -141,6 +201,65 @@ mod tests {
         let mut out = Vec::new();
         write_told(&Told { halts, waiting, ..Told::default() }, &mut out).unwrap();
         let lines = "halted  readings-1  schema-changed: no column\nwaiting  readings-2  is being taken over\n";
+        assert_eq!(String::from_utf8(out).unwrap(), lines);
+    }
+
+    #[test]
+    fn partitions_that_are_halted_for_one_cause_are_told_together_with_one_command_where_it_is_the_same() {
+        let choice = |command: String, effect| Choice { command: Some(command), effect };
+        let by_hand = Choice { command: None, effect: "mend the producer" };
+        let halted = |number: i64, reason: HaltReason, detail: &str| Halted {
+            source: format!("readings-{number}"),
+            reason: reason.label(),
+            next_offset: Some(number),
+            committed_offset: None,
+            committed_metadata: None,
+            position_metadata: None,
+            log_start: 0,
+            log_end: 10 * number,
+            companions: vec![format!("corrections-{number}")],
+            cause: reason.cause(),
+            detail: Some(detail.into()),
+            choices: vec![
+                by_hand.clone(),
+                choice(format!("tidegate skip readings-{number} --to {number}"), "pass over it"),
+                choice(format!("tidegate adopt readings-{number} --from-group"), "go on"),
+            ],
+        };
+        let (reset, lost) = (HaltReason::GroupReset, HaltReason::DatabaseLost);
+        let found = [halted(1, reset, "a"), halted(2, reset, "a"), halted(3, lost, "a"), halted(4, reset, "b")];
+        let mut out = Vec::new();
+        write(&found, &Told::default(), &mut out).unwrap();
+        let told = String::from_utf8(out).unwrap();
+        let first: Vec<&str> = told.lines().take(14).collect();
+        let expected = format!(
+            "halted  readings 1-2  group-reset\n  \
+               next offset in the database   readings-1: 1, readings-2: 2\n  \
+               committed offset in Kafka     readings-1: none, readings-2: none\n  \
+               log                           readings-1: 0 to 10, readings-2: 0 to 20\n  \
+               stands still with it          corrections 1-2\n  \
+               most likely                   {}\n  \
+               in detail                     a\n  \
+               stop all instances, then choose one\n    \
+                 by hand: mend the producer\n    \
+                 tidegate skip readings-1 --to 1\n    \
+                 tidegate skip readings-2 --to 2\n      \
+                   pass over it\n    \
+                 tidegate adopt readings-1 readings-2 --from-group\n      \
+                   go on",
+            reset.cause()
+        );
+        assert_eq!(first.join("\n"), expected);
+        let heads: Vec<&str> = told.lines().filter(|line| line.starts_with("halted")).collect();
+        let others = ["halted  readings-3  database-lost", "halted  readings-4  group-reset"];
+        assert_eq!(heads, [&["halted  readings 1-2  group-reset"][..], &others].concat());
+        assert!(told.contains("\n  next offset in the database   3\n"), "{told}");
+
+        let seen = |detail: &str| Seen { reason: HaltReason::SchemaChanged, detail: detail.into() };
+        let halts = [("in-0", "a"), ("in-1", "a"), ("in-2", "b")].map(|(name, detail)| (name.to_owned(), seen(detail)));
+        let mut out = Vec::new();
+        write_told(&Told { halts: halts.into(), ..Told::default() }, &mut out).unwrap();
+        let lines = "halted  in 0-1  schema-changed: a\nhalted  in-2  schema-changed: b\n";
         assert_eq!(String::from_utf8(out).unwrap(), lines);
     }
 

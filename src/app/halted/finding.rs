@@ -24,6 +24,14 @@ pub(super) struct Halted {
 }
 
 impl Halted {
+    /// Whether another one has the same cause and the same ways on, but for numbers.
+    pub(super) fn has_cause_of(one: &&Self, other: &&Self) -> bool {
+        let ways = |halted: &Self| -> Vec<(bool, &'static str)> {
+            halted.choices.iter().map(|choice| (choice.command.is_some(), choice.effect)).collect()
+        };
+        (one.reason, &one.detail, ways(one)) == (other.reason, &other.detail, ways(other))
+    }
+
     /// Whether a later look found the same halt, and nothing had moved in between.
     pub(super) fn stands_as(&self, later: &Self) -> bool {
         let key = |halted: &Self| (halted.reason, halted.next_offset, halted.committed_offset);

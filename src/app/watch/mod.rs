@@ -1,7 +1,7 @@
 //! What the log of a running service says now and then: when all of its partitions run, which dead letters there are, and what
 //! keeps it from its work. Looked at by the main thread, so that none of it costs the pipeline anything.
 
-mod standing;
+pub(super) mod standing;
 mod standstill;
 pub(super) mod telling;
 mod unpublished;
@@ -128,13 +128,14 @@ impl Watch {
         if self.standing.as_ref() == Some(&standing) || (self.standing.is_none() && standing.is_idle()) {
             return;
         }
-        let partitions = standing.names();
+        let (partitions, causes) = (standing.names(), standing.causes());
         match (standing.running.len(), standing.halted.len()) {
             (0, 0) => tracing::info!("this instance has no partition now"),
             (running, 0) => tracing::info!(partitions, "all {running} partitions of this instance run"),
             (0, halted) => tracing::error!(
                 partitions,
-                "all {halted} partitions of this instance are halted, since their own lines above; `halted` prints what repairs them"
+                causes,
+                "all {halted} partitions of this instance are halted, since the lines of their causes above; `halted` prints what repairs them"
             ),
             (running, halted) => {
                 let all = running + halted;
@@ -142,7 +143,8 @@ impl Watch {
                 tracing::warn!(
                     running,
                     halted,
-                    "of the {all} partitions of this instance some are halted, since their own lines above; the others run, and `halted` prints what repairs them"
+                    causes,
+                    "of the {all} partitions of this instance some are halted, since the lines of their causes above; the others run, and `halted` prints what repairs them"
                 );
             }
         }

@@ -33,22 +33,25 @@ impl Executor {
     }
 
     /// Halts one task until a person has decided; the others go on. The first reason counts. A task that is leaving
-    /// goes on leaving: its next owner will find the same trouble.
+    /// goes on leaving: its next owner will find the same trouble. The log has one line for each cause; the line of all
+    /// partitions that are halted (`app/watch`) names those that follow.
     fn halt(&mut self, id: TaskId, halt: Halt) {
         if self.desk.tasks.get(&id).is_none_or(|task| task.state() == State::Halted) {
             return;
         }
-        tracing::error!(
-            partition = %halt.source,
-            reason = halt.reason.label(),
-            next_offset = halt.next_offset.map(|d| d.0),
-            committed_offset = halt.committed.as_ref().map(|k| k.next_offset.0),
-            detail = halt.detail,
-            "halted: {}; most likely {}; choices: {}",
-            halt.reason,
-            halt.reason.cause(),
-            halt.choices.iter().map(ToString::to_string).collect::<Vec<_>>().join(" | "),
-        );
+        if !self.desk.wiring.status.halts().iter().any(|told| told.says_as_much_as(&halt)) {
+            tracing::error!(
+                partition = %halt.source,
+                reason = halt.reason.label(),
+                next_offset = halt.next_offset.map(|d| d.0),
+                committed_offset = halt.committed.as_ref().map(|k| k.next_offset.0),
+                detail = halt.detail,
+                "halted: {}; most likely {}; choices: {}",
+                halt.reason,
+                halt.reason.cause(),
+                halt.choices.iter().map(ToString::to_string).collect::<Vec<_>>().join(" | "),
+            );
+        }
         let now = self.desk.wiring.clock.elapsed();
         if let Some(task) = self.desk.tasks.get_mut(&id) {
             task.halt(halt, now);
