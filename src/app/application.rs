@@ -32,6 +32,23 @@ pub(super) const fn check_client(_: &Settings) -> Result<(), Failure> {
     Ok(())
 }
 
+/// Whether this build can keep the state of the pipeline.
+///
+/// # Errors
+/// `Setup`: it has stores, and the build has nothing to keep them in.
+pub(super) fn check_build(topology: &Topology) -> Result<(), Failure> {
+    let stores = topology.sub_topologies().iter().flat_map(|sub| &sub.stores);
+    let names: Vec<&str> = stores.map(|store| &*store.name).collect();
+    if names.is_empty() || cfg!(feature = "rocksdb") {
+        return Ok(());
+    }
+    Err(Failure::Setup(vec![format!(
+        "pipeline {} keeps state ({}), and this build has no RocksDB adapter: build it with --features rocksdb",
+        topology.name(),
+        names.join(", ")
+    )]))
+}
+
 impl App {
     /// The servers that `run` cannot do without: a pipeline without rows needs no database.
     pub(super) fn needs(&self) -> &'static [Need] {

@@ -1,6 +1,6 @@
 //! `config show` and `config validate`.
 
-use crate::app::application::{App, check_client};
+use crate::app::application::{App, as_set, check_build, check_client};
 use crate::app::cli::{ConfigArguments, ConfigCommand, ShowOutput};
 use crate::app::exit::Exit;
 use crate::app::failure::Failure;
@@ -19,6 +19,7 @@ pub(super) fn config(app: &App, arguments: &ConfigArguments, out: &mut dyn Write
         },
         ConfigCommand::Validate => {
             check_client(&settings)?;
+            check_build(&as_set(&app.topology, &settings)?)?;
             let values = settings.effective().len();
             let file = settings.file().map_or("no file".into(), |path| path.display().to_string());
             writeln!(out, "ok: {values} values, {file}")?;
@@ -41,4 +42,38 @@ fn show_table(settings: &Settings, out: &mut dyn Write) -> Result<(), Failure> {
         writeln!(out, "note: {note}")?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::app::signals::Signals;
+    use crate::flow::Topology;
+    use crate::pipelines::{scoring, usage};
+    use crate::settings::{Scrubber, Sources};
+
+    /// The exit code of `config validate`, and what it prints.
+    fn validated(topology: Topology) -> (i32, String) {
+        let environment = vec![("TIDEGATE_DATABASE__URL".into(), "postgres://h/db".into())];
+        let flags = vec!["kafka.bootstrap_servers=h:9092".into()];
+        let sources = Sources { environment, flags, ..Sources::default() };
+        let app = App { topology, sources, signals: Signals::default() };
+        let mut out = Vec::new();
+        let ended = config(&app, &ConfigArguments { command: ConfigCommand::Validate }, &mut out);
+        let exit = ended.unwrap_or_else(|failure| failure.report(&mut out, &Scrubber::default()));
+        (exit.code().into(), String::from_utf8(out).unwrap())
+    }
+
+    #[test]
+    fn a_pipeline_with_state_is_no_valid_one_of_a_build_that_can_keep_none() {
+        let (code, told) = validated(scoring::topology());
+        assert!(code == 0 && told.starts_with("ok: "), "{code} {told}");
+        let (code, told) = validated(usage::topology());
+        if cfg!(feature = "rocksdb") {
+            assert!(code == 0 && told.starts_with("ok: "), "{code} {told}");
+        } else {
+            let expected = "pipeline usage keeps state (usage), and this build has no RocksDB adapter: build it with --features rocksdb\n";
+            assert_eq!((code, told.as_str()), (78, expected));
+        }
+    }
 }

@@ -1,6 +1,7 @@
 //! Files beside the process: the folder of keyed state, the note of the records in hand.
 
 use crate::adapters::note::FileNote;
+use crate::app::application::check_build;
 use crate::app::failure::Failure;
 use crate::app::service::Service;
 
@@ -17,18 +18,10 @@ use std::sync::Arc;
 /// `Setup` where this build cannot keep state; what the adapter says where the folder cannot be used.
 pub(super) fn open_stores(service: &Service) -> Result<Option<Arc<dyn Stores>>, Failure> {
     let topology = &service.topology;
-    let names: Vec<&str> =
-        topology.sub_topologies().iter().flat_map(|sub| &sub.stores).map(|store| &*store.name).collect();
-    if names.is_empty() {
+    if topology.sub_topologies().iter().all(|sub| sub.stores.is_empty()) {
         return Ok(None);
     }
-    if cfg!(not(feature = "rocksdb")) {
-        return Err(Failure::Setup(vec![format!(
-            "pipeline {} keeps state ({}), and this build has no RocksDB adapter: build it with --features rocksdb",
-            topology.name(),
-            names.join(", ")
-        )]));
-    }
+    check_build(topology)?;
     let state = &service.settings.state;
     let folder = Path::new(&state.dir).join(topology.name());
     let stores = open(&folder, state)?;
