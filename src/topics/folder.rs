@@ -86,7 +86,9 @@ fn files(folder: &Path, findings: &mut Vec<Finding>) -> Vec<PathBuf> {
     let mut files: Vec<_> = entries.filter_map(|entry| Some(entry.ok()?.path())).filter(is_yaml).collect();
     files.sort();
     if files.is_empty() {
-        findings.push(Finding::new(folder, 0, "no topic: expected one file <name>.yaml for each"));
+        let message = "the folder has no topic declarations: write a file <name>.yaml for each topic that `describe` lists, or name \
+                       the folder that has them by --dir";
+        findings.push(Finding::new(folder, 0, message));
     }
     files
 }

@@ -16,7 +16,10 @@ pub const ROWS: &[Row] = &[
         "a folder without topics",
         &["topics", "--dir", "{folder}", "validate"],
         1,
-        &["{folder}: no topic: expected one file <name>.yaml for each", "1 finding"],
+        &[
+            "{folder}: the folder has no topic declarations: write a file <name>.yaml for each topic that `describe` lists, or name the folder that has them by --dir",
+            "1 finding",
+        ],
     ),
     row(
         "an environment that is not there",
